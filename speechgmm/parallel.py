@@ -1,0 +1,127 @@
+"""Work over several cores: joblib, one BLAS thread for each worker, and progress."""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import cache
+from typing import Any, Protocol, TypeVar
+
+import joblib
+
+from speechgmm.errors import InputError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Progress(Protocol):
+    """Called as work goes on: `progress(stage, done, total)`."""
+
+    def __call__(self, stage: str, done: int, total: int) -> None: ...
+
+
+def no_progress(stage: str, done: int, total: int) -> None:
+    """Show nothing."""
+
+
+def worker_count(n_jobs: int) -> int:
+    """How many workers `n_jobs` stands for: 1 and more as given, -1 all cores, -2 all but one.
+
+    Raises
+    ------
+    InputError
+        If `n_jobs` is 0 or not a whole number.
+    """
+    if isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or n_jobs == 0:
+        raise InputError(f"`n_jobs` is {n_jobs!r}; it must be 1 or more, or -1 for all cores")
+    return n_jobs if n_jobs > 0 else max(1, joblib.cpu_count() + 1 + n_jobs)
+
+
+def ordered_map(
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    n_jobs: int = 1,
+    on_done: Callable[[int], None] | None = None,
+) -> Iterator[Result]:
+    """Yield `function(item)` in the order of `items`, computed by several threads.
+
+    The order of the results never depends on the number of workers, so a caller that folds them gets the
+    same bits on any number of cores. Few results wait at a time. NumPy, BLAS, FFT and the compiled kernels
+    release the interpreter lock, so threads are enough; `joblib.parallel_config` may choose another backend.
+
+    Parameters
+    ----------
+    function : callable
+    items : iterable
+    n_jobs : int
+        See `worker_count`.
+    on_done : callable, optional
+        Called in this thread with the number of results yielded so far.
+    """
+    workers = worker_count(n_jobs)
+    results: Iterable[Result]
+    if workers == 1:
+        results = map(function, items)
+    else:
+        parallel = joblib.Parallel(
+            n_jobs=workers, prefer="threads", return_as="generator", pre_dispatch="2*n_jobs"
+        )
+        results = parallel(joblib.delayed(function)(item) for item in items)
+    for done, result in enumerate(results, 1):
+        if on_done is not None:
+            on_done(done)
+        yield result
+
+
+def largest_first(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    sizes: Sequence[int],
+    n_jobs: int = 1,
+    on_done: Callable[[int], None] | None = None,
+) -> list[Result]:
+    """`[function(item) for item in items]`, started with the largest so that no core ends up waiting for it."""
+    order = sorted(range(len(items)), key=lambda index: (-sizes[index], index))
+    results: dict[int, Result] = {}
+    for index, result in zip(
+        order, ordered_map(function, [items[index] for index in order], n_jobs, on_done), strict=True
+    ):
+        results[index] = result
+    return [results[index] for index in range(len(items))]
+
+
+@cache
+def _controller() -> Any:
+    """The BLAS libraries of this process; found once, because the search takes milliseconds."""
+    import numpy  # noqa: F401  (loads the BLAS that is to be found)
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
+_lock = threading.Lock()
+_holders = 0
+_limit: AbstractContextManager[Any] | None = None
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Hold BLAS to one thread while inside; nests, and is safe from several threads at once.
+
+    Workers times BLAS threads would be more threads than cores, and two BLAS threads change the last bits.
+    The number of threads belongs to the whole process: the first to enter sets it, the last to leave restores it.
+    """
+    global _holders, _limit
+    with _lock:
+        if _holders == 0:
+            _limit = _controller().limit(limits=1, user_api="blas")
+            _limit.__enter__()
+        _holders += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _holders -= 1
+            if _holders == 0 and _limit is not None:
+                _limit.__exit__(None, None, None)
+                _limit = None
