@@ -1,0 +1,224 @@
+"""Sufficient statistics of frames under a mixture: the unit of work of every training method."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from speechgmm.em import kernels
+from speechgmm.em.coordinates import Coordinates, Floats, Float32s, Float64s, require_finite
+from speechgmm.em.mixture import BLOCK, Mixture, log_sum_exp
+from speechgmm.em.sources import FrameSource, as_source
+from speechgmm.errors import InputError
+from speechgmm.parallel import one_blas_thread, ordered_map
+
+LOG_2 = float(np.log(2.0))
+# Beyond so many deviations float32 squares lose digits that decide between components.
+FAR = 64.0
+
+
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """Sums over frames, weighted with their posteriors γ; they add: `a + b`.
+
+    Parameters
+    ----------
+    zeroth : (n_components,) float64
+        Σγ, in frames.
+    first : (n_components, n_features) float64
+        Σγx, x in `coordinates`.
+    second : (n_components, n_features) float64
+        Σγx².
+    log_likelihood : float
+        Sum over frames of the natural log-likelihood, in the frames' own units.
+    n_frames : int
+    coordinates : Coordinates
+    """
+
+    zeroth: Float64s
+    first: Float64s
+    second: Float64s
+    log_likelihood: float
+    n_frames: int
+    coordinates: Coordinates
+
+    def __add__(self, other: "Statistics") -> "Statistics":
+        if self.first.shape != other.first.shape:
+            raise InputError(f"statistics of shapes {self.first.shape} and {other.first.shape} cannot be added")
+        if not self.coordinates.same_as(other.coordinates):
+            raise InputError("statistics in different coordinates (origin, scale) cannot be added")
+        return Statistics(
+            self.zeroth + other.zeroth,
+            self.first + other.first,
+            self.second + other.second,
+            self.log_likelihood + other.log_likelihood,
+            self.n_frames + other.n_frames,
+            self.coordinates,
+        )
+
+    @property
+    def mean_log_likelihood(self) -> float:
+        """Log-likelihood per frame."""
+        return self.log_likelihood / self.n_frames
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """The number, the mean and the variance of frames, each dimension by itself, in float64."""
+
+    n_frames: int
+    mean: Float64s
+    variance: Float64s
+
+
+def moments(frames: Any, n_jobs: int = 1) -> Moments:
+    """Mean and variance of every dimension; also the place where each frame's values are checked.
+
+    Parameters
+    ----------
+    frames : (n_frames, n_features) array or FrameSource
+
+    Raises
+    ------
+    InputError
+        If there is no frame, or a value is NaN, infinite, or so large that its square overflows.
+    """
+    source = as_source(frames)
+    shift = np.asarray(source.rows(slice(0, 1)), np.float64)[0]
+    require_finite(shift[None, :])
+    total, squares = np.zeros(source.n_features), np.zeros(source.n_features)
+    for sums in ordered_map(partial(_shifted_sums, shift), source.shards(), n_jobs):
+        if not np.isfinite(sums).all():
+            _explain_overflow(source)
+        total, squares = total + sums[0], squares + sums[1]
+    mean = total / source.n_frames
+    variance = np.maximum(squares / source.n_frames - mean * mean, 0.0)
+    return Moments(source.n_frames, mean + shift, variance)
+
+
+def _shifted_sums(shift: Float64s, shard: Floats) -> Float64s:
+    """Sums of (x - shift) and (x - shift)² over a shard, (2, n_features)."""
+    sums = np.zeros((2, shift.size))
+    for start in range(0, len(shard), BLOCK):
+        with np.errstate(over="ignore", invalid="ignore"):
+            centred = shard[start : start + BLOCK] - shift
+            sums[0] += centred.sum(axis=0)
+            sums[1] += np.einsum("ij,ij->j", centred, centred)
+    return sums
+
+
+def _explain_overflow(source: FrameSource) -> None:
+    row = 0
+    for shard in source.shards():
+        require_finite(shard, row)
+        row += len(shard)
+    raise InputError("`frames` has values so large that their squares overflow; scale them down")
+
+
+def accumulate(
+    mixture: Mixture, frames: Any, coordinates: Coordinates | None = None, n_jobs: int = 1
+) -> Statistics:
+    """The E-step: statistics of frames under a mixture.
+
+    Two matrix products and one compiled pass a block of 512 frames, in float32 with float64 sums. The bits do
+    not depend on `n_jobs`.
+
+    Parameters
+    ----------
+    mixture : Mixture
+    frames : (n_frames, n_features) array or FrameSource
+        Finite, as `moments` checks.
+    coordinates : Coordinates, optional
+        Default: the frames' own.
+    n_jobs : int
+        Threads, one BLAS thread each.
+
+    Raises
+    ------
+    InputError
+        If the shapes disagree.
+    """
+    source = as_source(frames)
+    if source.n_features != mixture.n_features:
+        raise InputError(f"`frames` has {source.n_features} features; the mixture has {mixture.n_features}")
+    if coordinates is None:
+        measured = moments(source, n_jobs)
+        coordinates = Coordinates.from_moments(measured.mean, measured.variance)
+    work = partial(_accumulate_shard, mixture, mixture.projection(coordinates), coordinates)
+    with one_blas_thread():
+        parts = ordered_map(work, source.shards(), n_jobs)
+        total = next(parts)
+        for part in parts:
+            total = total + part
+    return total
+
+
+def _accumulate_shard(
+    mixture: Mixture, projection: Float32s, coordinates: Coordinates, shard: Floats
+) -> Statistics:
+    """Statistics of up to `SHARD` frames; the buffers stay in cache from block to block."""
+    n_rows, n_components = projection.shape
+    size = min(BLOCK, len(shard))
+    expanded = np.empty((size, n_rows), np.float32)
+    scaled = np.empty((size, n_rows), np.float32)
+    log2_densities = np.empty((size, n_components), np.float32)
+    product = np.empty((n_rows, n_components), np.float32)
+    sums, log2_likelihood, far_likelihood = np.zeros((n_rows, n_components)), 0.0, 0.0
+    for start in range(0, len(shard), BLOCK):
+        block = np.ascontiguousarray(shard[start : start + BLOCK])
+        if expand_block(block, coordinates, expanded) > FAR:
+            block, far = _set_apart(block, expanded)
+            far_sums, far_part = _accumulate_exactly(mixture, coordinates, far)
+            sums += far_sums
+            far_likelihood += far_part
+        n = len(block)
+        np.matmul(expanded[:n], projection, out=log2_densities[:n])
+        log2_likelihood += kernels.posteriors(log2_densities[:n], expanded[:n], scaled[:n])
+        np.matmul(scaled[:n].T, log2_densities[:n], out=product)
+        sums += product
+    log_likelihood = log2_likelihood * LOG_2 - len(shard) * coordinates.log_volume + far_likelihood
+    return _statistics(sums, log_likelihood, len(shard), coordinates)
+
+
+def _statistics(
+    sums: Float64s, log_likelihood: float, n_frames: int, coordinates: Coordinates
+) -> Statistics:
+    """Name the rows of `[x, x², 1].T @ posteriors`."""
+    n_features = coordinates.origin.size
+    return Statistics(
+        zeroth=sums[2 * n_features],
+        first=np.ascontiguousarray(sums[:n_features].T),
+        second=np.ascontiguousarray(sums[n_features : 2 * n_features].T),
+        log_likelihood=log_likelihood,
+        n_frames=n_frames,
+        coordinates=coordinates,
+    )
+
+
+def expand_block(block: Floats, coordinates: Coordinates, expanded: Float32s) -> float:
+    """Write [x, x², 1] of a contiguous block into the first rows of `expanded`; return the largest |x|."""
+    origin = coordinates.origin.astype(block.dtype)
+    inverse_scale = (1.0 / coordinates.scale).astype(block.dtype)
+    return float(kernels.expand(block, origin, inverse_scale, expanded[: len(block)]))
+
+
+def _set_apart(block: Floats, expanded: Float32s) -> tuple[Floats, Floats]:
+    """Move the near rows of `expanded` to the front; return the near and the far frames."""
+    n_features = block.shape[1]
+    far = np.abs(expanded[: len(block), :n_features]).max(axis=1) > FAR
+    near = np.flatnonzero(~far)
+    expanded[: near.size] = expanded[near]
+    return block[near], block[far]
+
+
+def _accumulate_exactly(
+    mixture: Mixture, coordinates: Coordinates, frames: Floats
+) -> tuple[Float64s, float]:
+    """The same sums in float64, for the few frames far from all others; log-likelihood in coordinates."""
+    x = coordinates.apply(frames)
+    log_densities = mixture.log_densities(frames)
+    log_likelihoods = log_sum_exp(log_densities)
+    gamma = np.exp(log_densities - log_likelihoods[:, None])
+    sums = np.concatenate([x, x * x, np.ones((len(x), 1))], axis=1).T @ gamma
+    return sums, float(log_likelihoods.sum()) + len(frames) * coordinates.log_volume
