@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import joblib
 
@@ -41,13 +41,12 @@ def ordered_map(
     function: Callable[[Item], Result],
     items: Iterable[Item],
     n_jobs: int = 1,
-    on_done: Callable[[int], None] | None = None,
+    prefer: Literal["threads", "processes"] = "threads",
 ) -> Iterator[Result]:
-    """Yield `function(item)` in the order of `items`, computed by several threads.
+    """Yield `function(item)` in the order of `items`, computed by several workers.
 
     The order of the results never depends on the number of workers, so a caller that folds them gets the
-    same bits on any number of cores. Few results wait at a time. NumPy, BLAS, FFT and the compiled kernels
-    release the interpreter lock, so threads are enough; `joblib.parallel_config` may choose another backend.
+    same bits on any number of cores. Few results wait at a time.
 
     Parameters
     ----------
@@ -55,8 +54,9 @@ def ordered_map(
     items : iterable
     n_jobs : int
         See `worker_count`.
-    on_done : callable, optional
-        Called in this thread with the number of results yielded so far.
+    prefer : {"threads", "processes"}
+        Threads for work that releases the interpreter lock: NumPy on large arrays, BLAS, FFT, the compiled
+        kernels. `joblib.parallel_config` may choose another backend.
     """
     workers = worker_count(n_jobs)
     results: Iterable[Result]
@@ -64,13 +64,10 @@ def ordered_map(
         results = map(function, items)
     else:
         parallel = joblib.Parallel(
-            n_jobs=workers, prefer="threads", return_as="generator", pre_dispatch="2*n_jobs"
+            n_jobs=workers, prefer=prefer, return_as="generator", pre_dispatch="2*n_jobs"
         )
         results = parallel(joblib.delayed(function)(item) for item in items)
-    for done, result in enumerate(results, 1):
-        if on_done is not None:
-            on_done(done)
-        yield result
+    yield from results
 
 
 def largest_first(
@@ -83,10 +80,10 @@ def largest_first(
     """`[function(item) for item in items]`, started with the largest so that no core ends up waiting for it."""
     order = sorted(range(len(items)), key=lambda index: (-sizes[index], index))
     results: dict[int, Result] = {}
-    for index, result in zip(
-        order, ordered_map(function, [items[index] for index in order], n_jobs, on_done), strict=True
-    ):
-        results[index] = result
+    for result in ordered_map(function, [items[index] for index in order], n_jobs):
+        results[order[len(results)]] = result
+        if on_done is not None:
+            on_done(len(results))
     return [results[index] for index in range(len(items))]
 
 

@@ -17,10 +17,14 @@ from speechgmm.em.coordinates import (
 from speechgmm.errors import InputError
 
 LOG_TWO_PI = float(np.log(2.0 * np.pi))
-LOG2_E = float(np.log2(np.e))
+LOG_2 = float(np.log(2.0))
+LOG2_E = 1.0 / LOG_2
 # Stands for log2(0) in products: finite, because infinity times zero is not a number.
 LOG2_OF_NOTHING = -1e30
+# Frames handled at a time: their densities stay in cache.
 BLOCK = 512
+# Beyond so many deviations float32 squares lose digits that decide between components.
+FAR = 64.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,14 +8,10 @@ import numpy as np
 
 from speechgmm.em import kernels
 from speechgmm.em.coordinates import Coordinates, Floats, Float32s, Float64s, require_finite
-from speechgmm.em.mixture import BLOCK, Mixture, log_sum_exp
+from speechgmm.em.mixture import BLOCK, FAR, LOG_2, Mixture, log_sum_exp
 from speechgmm.em.sources import FrameSource, as_source
 from speechgmm.errors import InputError
 from speechgmm.parallel import one_blas_thread, ordered_map
-
-LOG_2 = float(np.log(2.0))
-# Beyond so many deviations float32 squares lose digits that decide between components.
-FAR = 64.0
 
 
 @dataclass(frozen=True, eq=False)

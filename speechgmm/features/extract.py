@@ -1,7 +1,7 @@
 """Utterances become frames, in parallel, one bad file never stopping the others."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,13 @@ from speechgmm.manifest import Segment, Utterance
 from speechgmm.parallel import Progress, no_progress, one_blas_thread, ordered_map
 
 Float32s = NDArray[np.float32]
+
+# Files shorter than this (seconds) spend so long in the interpreter that threads slow one another down; then
+# processes pay, but only where there are so many files that starting them does not matter.
+SHORT = 3.0
+MANY = 10_000
+BATCH = 256
+PROBE = 16
 
 
 @dataclass(frozen=True)
@@ -146,7 +153,7 @@ class FeatureExtractor:
         ----------
         utterances : sequence of Utterance
         n_jobs : int
-            Threads; the frames do not depend on it.
+            Workers; the frames do not depend on it.
         progress : callable
             Told ("features", utterances done, utterances in all).
 
@@ -155,13 +162,10 @@ class FeatureExtractor:
         Extraction
             With a `Problem` for every utterance that could not be read.
         """
-        total = len(utterances)
         done: list[tuple[Utterance, _Outcome]] = []
-        with one_blas_thread():
-            outcomes = ordered_map(self._attempt, utterances, n_jobs)
-            for utterance, outcome in zip(utterances, outcomes, strict=True):
-                done.append((utterance, outcome))
-                progress("features", len(done), total)
+        for utterance, outcome in zip(utterances, self._outcomes(utterances, n_jobs), strict=True):
+            done.append((utterance, outcome))
+            progress("features", len(done), len(utterances))
         good = [(utterance, outcome) for utterance, outcome in done if outcome.frames is not None]
         self._warn_of_low_rates([outcome.file_rate for _, outcome in good])
         return Extraction(
@@ -172,6 +176,25 @@ class FeatureExtractor:
                 Problem(utterance.id, outcome.message) for utterance, outcome in done if outcome.frames is None
             ),
         )
+
+    def _outcomes(self, utterances: Sequence[Utterance], n_jobs: int) -> Iterator[_Outcome]:
+        """What becomes of each utterance, in order, by the workers that suit their length."""
+        first = self._attempt_all(utterances[:PROBE])
+        yield from first
+        rest = utterances[PROBE:]
+        seconds = sum(outcome.seconds for outcome in first) / max(1, len(first))
+        if seconds >= SHORT:
+            batches, prefer = [rest[i : i + 1] for i in range(len(rest))], "threads"
+        elif len(rest) >= MANY:
+            batches, prefer = [rest[i : i + BATCH] for i in range(0, len(rest), BATCH)], "processes"
+        else:
+            batches, prefer, n_jobs = [rest[i : i + 1] for i in range(len(rest))], "threads", 1
+        for outcomes in ordered_map(self._attempt_all, batches, n_jobs, prefer):
+            yield from outcomes
+
+    def _attempt_all(self, utterances: Sequence[Utterance]) -> list[_Outcome]:
+        with one_blas_thread():
+            return [self._attempt(utterance) for utterance in utterances]
 
     def _attempt(self, utterance: Utterance) -> _Outcome:
         try:

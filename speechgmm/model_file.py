@@ -1,0 +1,222 @@
+"""A model and its file: one safetensors file that is safe to load, and says how it was made."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from speechgmm.em.mixture import Mixture
+from speechgmm.errors import FormatError, InputError
+from speechgmm.features.config import FeatureConfig
+from speechgmm.files import canonical_json, write_atomically
+
+FORMAT = 1
+KIND = "speechgmm classifier"
+# The one metadata key: safetensors orders several keys differently from process to process.
+KEY = "speechgmm"
+TENSORS = ("n_components", "weights", "means", "covariances")
+FIELDS = {"kind", "format", "label", "labels", "features", "posterior_scale", "log_priors", "record"}
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """What `train` makes and `classify` uses: a mixture for each class, and one for all speech.
+
+    Parameters
+    ----------
+    label : str
+        What is told apart, such as "speaker".
+    labels : tuple of str
+        Its values, sorted: the classes.
+    mixtures : tuple of Mixture
+        Theirs, in the same order.
+    background : Mixture
+        Of all classes together; what a winner must beat by a threshold to be accepted.
+    posterior_scale : float > 0
+        The κ of the posteriors, softmax(κ × frames × mean log-likelihood + log prior): neighbouring frames
+        say much the same, so each counts for less than one.
+    log_priors : (n_classes,) float64
+        Natural log; the priors sum to 1.
+    features : FeatureConfig or None
+        How audio becomes frames; None for a model of frames that were made elsewhere.
+    record : mapping
+        How the model was made: version, seed, settings, fingerprint of the training utterances, figures.
+    """
+
+    label: str
+    labels: tuple[str, ...]
+    mixtures: tuple[Mixture, ...]
+    background: Mixture
+    posterior_scale: float
+    log_priors: NDArray[np.float64]
+    features: FeatureConfig | None
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "log_priors", np.array(self.log_priors, np.float64))
+        if not self.labels or len(self.labels) != len(self.mixtures) or self.log_priors.shape != (len(self.labels),):
+            raise InputError(
+                f"a model needs one mixture and one prior for each label; it has {len(self.labels)} labels, "
+                f"{len(self.mixtures)} mixtures and {self.log_priors.size} priors"
+            )
+        if list(self.labels) != sorted(set(self.labels)):
+            raise InputError("model `labels` must be sorted and distinct")
+        if len({mixture.n_features for mixture in (*self.mixtures, self.background)}) != 1:
+            raise InputError("the mixtures of a model must have the same number of features")
+        if self.features is not None and self.features.n_features != self.n_features:
+            raise InputError(
+                f"the feature configuration gives {self.features.n_features} values a frame; "
+                f"the mixtures have {self.n_features}"
+            )
+        if not (math.isfinite(self.posterior_scale) and self.posterior_scale > 0):
+            raise InputError(f"model `posterior_scale` is {self.posterior_scale}; it must be positive")
+        if not abs(np.exp(self.log_priors).sum() - 1.0) < 1e-6:
+            raise InputError(f"model priors sum to {np.exp(self.log_priors).sum():g}; they must sum to 1")
+
+    @property
+    def n_features(self) -> int:
+        """How many values a frame has."""
+        return self.background.n_features
+
+    def save(self, path: str | Path) -> None:
+        """Write the model to one safetensors file, whole or not at all. Equal models give equal bytes.
+
+        Raises
+        ------
+        InputError
+            If the place cannot be written.
+        """
+        from safetensors.numpy import save
+
+        mixtures = (*self.mixtures, self.background)
+        tensors = {
+            "n_components": np.array([mixture.n_components for mixture in mixtures], np.int64),
+            "weights": np.concatenate([mixture.weights for mixture in mixtures]),
+            "means": np.concatenate([mixture.means for mixture in mixtures]),
+            "covariances": np.concatenate([mixture.covariances for mixture in mixtures]),
+        }
+        header = {
+            "kind": KIND,
+            "format": FORMAT,
+            "label": self.label,
+            "labels": list(self.labels),
+            "features": None if self.features is None else self.features.to_dict(),
+            "posterior_scale": self.posterior_scale,
+            "log_priors": self.log_priors.tolist(),
+            "record": dict(self.record),
+        }
+        write_atomically(path, save(tensors, {KEY: canonical_json(header)}))
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Model":
+        """Read a model; nothing in the file is ever executed.
+
+        Raises
+        ------
+        InputError
+            If there is no such file.
+        FormatError
+            If it is truncated, of another kind, of a newer version, or says something impossible; the message
+            names the field.
+        """
+        header, tensors = _read(Path(path))
+        try:
+            mixtures = _mixtures(tensors)
+            return cls(
+                label=_typed(header, "label", str),
+                labels=tuple(_texts(header, "labels")),
+                mixtures=tuple(mixtures[:-1]),
+                background=mixtures[-1],
+                posterior_scale=float(_typed(header, "posterior_scale", float)),
+                log_priors=np.array(_numbers(header, "log_priors")),
+                features=_features(header),
+                record=_typed(header, "record", dict),
+            )
+        except InputError as error:
+            raise FormatError(f"{path}: {error} (edited by hand, or damaged?)") from error
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """The header and the arrays of a model file, both checked to be there and of this version."""
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such model file")
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except (SafetensorError, OSError) as error:
+        raise FormatError(f"{path}: not a whole safetensors file ({error}); truncated, or of another kind?") from error
+    if KEY not in metadata:
+        raise FormatError(f"{path}: a safetensors file, but not a speechgmm model (no metadata field `{KEY}`)")
+    try:
+        header = json.loads(metadata[KEY])
+    except json.JSONDecodeError as error:
+        raise FormatError(f"{path}: metadata field `{KEY}` is not JSON ({error})") from error
+    if not isinstance(header, dict) or header.get("kind") != KIND:
+        raise FormatError(f"{path}: field `kind` must be {KIND!r}; this is another kind of file")
+    version = header.get("format")
+    if type(version) is not int or version < 1:
+        raise FormatError(f"{path}: field `format` is {version!r}; it must be a whole number from 1")
+    if version > FORMAT:
+        raise FormatError(
+            f"{path}: field `format` is {version}; this speechgmm reads up to {FORMAT} (install a newer speechgmm)"
+        )
+    for name in sorted(FIELDS ^ set(header)):
+        raise FormatError(f"{path}: field `{name}` is {'missing' if name in FIELDS else 'unknown'}")
+    for name in sorted(set(TENSORS) ^ set(tensors)):
+        raise FormatError(f"{path}: array `{name}` is {'missing' if name in TENSORS else 'unknown'}")
+    return header, tensors
+
+
+def _mixtures(tensors: Mapping[str, NDArray[Any]]) -> list[Mixture]:
+    """Cut the joined arrays into mixtures."""
+    counts = tensors["n_components"]
+    if counts.dtype != np.int64 or counts.ndim != 1 or counts.size < 2 or counts.min() < 1:
+        raise InputError("array `n_components` must hold positive int64 numbers, one a class and one more")
+    for name in TENSORS[1:]:
+        if tensors[name].dtype != np.float64 or len(tensors[name]) != counts.sum():
+            raise InputError(
+                f"array `{name}` holds {len(tensors[name])} rows of {tensors[name].dtype}; "
+                f"there must be {counts.sum()} of float64"
+            )
+    bounds = np.cumsum(counts)[:-1]
+    parts = (np.split(tensors[name], bounds) for name in TENSORS[1:])
+    return [Mixture(*part) for part in zip(*parts, strict=True)]
+
+
+def _typed(header: Mapping[str, Any], name: str, kind: type) -> Any:
+    value = header[name]
+    accepted = (int, float) if kind is float else kind
+    if not isinstance(value, accepted) or isinstance(value, bool):
+        raise InputError(f"field `{name}` is {value!r:.80}; it must be of type {kind.__name__}")
+    return value
+
+
+def _texts(header: Mapping[str, Any], name: str) -> list[str]:
+    values = _typed(header, name, list)
+    if not all(isinstance(value, str) for value in values):
+        raise InputError(f"field `{name}` must be a list of texts")
+    return list(values)
+
+
+def _numbers(header: Mapping[str, Any], name: str) -> list[float]:
+    values = _typed(header, name, list)
+    if not all(type(value) in (int, float) and math.isfinite(value) for value in values):
+        raise InputError(f"field `{name}` must be a list of finite numbers")
+    return [float(value) for value in values]
+
+
+def _features(header: Mapping[str, Any]) -> FeatureConfig | None:
+    if header["features"] is None:
+        return None
+    try:
+        return FeatureConfig.from_dict(_typed(header, "features", dict))
+    except InputError as error:
+        raise InputError(f"field `features`: {error}") from error

@@ -1,0 +1,303 @@
+"""Scores of utterances under every class, and the decisions that follow from them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from speechgmm.em.coordinates import Coordinates, Float32s, Floats, Float64s, require_finite, require_frames
+from speechgmm.em.mixture import BLOCK, FAR, LOG2_OF_NOTHING, LOG_2, Mixture
+from speechgmm.errors import InputError
+from speechgmm.features.extract import Extraction, FeatureExtractor, Problem
+from speechgmm.manifest import Utterance
+from speechgmm.model_file import Model
+from speechgmm.parallel import Progress, no_progress, one_blas_thread, ordered_map
+
+UNKNOWN = "unknown"
+# Densities of one product: enough to keep BLAS busy, few enough to stay in cache.
+COLUMNS = 1024
+# From so many densities an utterance, loading the compiled pass (half a second) pays.
+WORTH_COMPILED_CODE = 30_000_000
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the model makes of one utterance.
+
+    Parameters
+    ----------
+    utterance : str
+        Its id.
+    label : str
+        The class that wins, or "unknown" where it beats the background by less than the threshold.
+    best, runner_up : str
+        The two classes with the highest scores (of one class alone, `runner_up` is empty).
+    score : float
+        Mean log-likelihood per frame under `best`.
+    margin : float
+        `score` less that of the runner-up (infinite if there is none).
+    llr : float
+        `score` less the background's: the log-likelihood ratio per frame that the threshold applies to.
+    posterior : float
+        Probability of `best` among the classes.
+    n_frames : int
+    """
+
+    utterance: str
+    label: str
+    best: str
+    runner_up: str
+    score: float
+    margin: float
+    llr: float
+    posterior: float
+    n_frames: int
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the winner passed the threshold."""
+        return self.label != UNKNOWN
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Mean log-likelihoods per frame.
+
+    Parameters
+    ----------
+    classes : (n_utterances, n_classes) float64
+    background : (n_utterances,) float64
+    n_frames : (n_utterances,) int64
+    """
+
+    classes: Float64s
+    background: Float64s
+    n_frames: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Classification:
+    """Decisions on the utterances that could be read, and what went wrong with the others."""
+
+    decisions: tuple[Decision, ...]
+    problems: tuple[Problem, ...]
+
+
+class MixtureBank:
+    """Many mixtures made ready to score the same frames, in coordinates that they share.
+
+    Parameters
+    ----------
+    mixtures : sequence of Mixture
+        All with the same number of features.
+    """
+
+    def __init__(self, mixtures: Sequence[Mixture]) -> None:
+        means = np.concatenate([mixture.means for mixture in mixtures])
+        spread = np.concatenate([mixture.covariances for mixture in mixtures]).mean(axis=0) + means.var(axis=0)
+        self.coordinates = Coordinates.from_moments(means.mean(axis=0), spread)
+        self.n_features = means.shape[1]
+        self._mixtures = tuple(mixtures)
+        self._width = max(mixture.n_components for mixture in mixtures)
+        self._projections = [self._join(group) for group in self._groups(mixtures)]
+
+    def _groups(self, mixtures: Sequence[Mixture]) -> Iterator[Sequence[Mixture]]:
+        size = max(1, COLUMNS // self._width)
+        for start in range(0, len(mixtures), size):
+            yield mixtures[start : start + size]
+
+    def _join(self, mixtures: Sequence[Mixture]) -> Float32s:
+        """Projections side by side, small mixtures filled up with columns that never matter."""
+        joined = np.zeros((2 * self.n_features + 1, len(mixtures), self._width), np.float32)
+        joined[-1] = LOG2_OF_NOTHING
+        for index, mixture in enumerate(mixtures):
+            joined[:, index, : mixture.n_components] = mixture.projection(self.coordinates)
+        return joined.reshape(len(joined), -1)
+
+    def mean_log_likelihoods(self, frames: Floats) -> Float64s:
+        """Mean log-likelihood per frame under each mixture, (n_mixtures,) float64.
+
+        The same bits whatever else is scored. Long utterances go through compiled code, short ones through
+        NumPy; which one depends on the utterance alone, and they agree to 1e-5 per frame.
+        """
+        compiled = len(frames) * self._width * len(self._mixtures) >= WORTH_COMPILED_CODE
+        totals = np.zeros(len(self._mixtures))
+        for start in range(0, len(frames), BLOCK):
+            block = frames[start : start + BLOCK]
+            x = self.coordinates.apply(block).astype(np.float32)
+            far = np.abs(x).max(axis=1) > FAR
+            if far.any():
+                totals += self._exactly(block[far])
+                x = x[~far]
+            expanded = np.concatenate([x, x * x, np.ones((len(x), 1), np.float32)], axis=1)
+            first = 0
+            for projection in self._projections:
+                densities = (expanded @ projection).reshape(len(x), -1, self._width)
+                _add(densities, totals[first : first + densities.shape[1]], compiled)
+                first += densities.shape[1]
+        return totals * LOG_2 / len(frames) - self.coordinates.log_volume
+
+    def _exactly(self, frames: Floats) -> Float64s:
+        """Log2-likelihood sums in coordinates of a few frames far from all others, in float64."""
+        natural = np.array([mixture.log_likelihoods(frames).sum() for mixture in self._mixtures])
+        return (natural + len(frames) * self.coordinates.log_volume) / LOG_2
+
+
+def _add(log2_densities: Float32s, totals: Float64s, compiled: bool) -> None:
+    """Add the log2-likelihoods of a block's frames to the totals of its mixtures."""
+    if compiled:
+        from speechgmm.em.kernels import add_log2_likelihoods
+
+        add_log2_likelihoods(log2_densities, totals)
+        return
+    peaks = log2_densities.max(axis=2)
+    np.subtract(log2_densities, peaks[:, :, None], out=log2_densities)
+    np.multiply(log2_densities, np.float32(LOG_2), out=log2_densities)
+    masses = np.exp(log2_densities, out=log2_densities).sum(axis=2)
+    totals += (peaks.astype(np.float64) + np.log2(masses.astype(np.float64))).sum(axis=0)
+
+
+class Scorer:
+    """Scores utterances under every class of a model.
+
+    Parameters
+    ----------
+    model : Model
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self._bank = MixtureBank((*model.mixtures, model.background))
+
+    def score(self, frames: Sequence[Floats], n_jobs: int = 1, progress: Progress = no_progress) -> Scores:
+        """Score many utterances.
+
+        Parameters
+        ----------
+        frames : sequence of (n_frames, n_features) arrays
+            One for each utterance.
+        n_jobs : int
+            Threads; the scores do not depend on it, nor on what else is in the batch.
+
+        Raises
+        ------
+        InputError
+            If an utterance has no frames, the wrong number of features, or values that are not finite.
+        """
+        for index, array in enumerate(frames):
+            checked = require_frames(array, self.model.n_features, f"frames[{index}]")
+            if len(checked) == 0:
+                raise InputError(f"`frames[{index}]` holds no frames; an utterance needs at least 1")
+            require_finite(checked, name=f"frames[{index}]")
+        results = np.empty((len(frames), len(self.model.labels) + 1))
+        # A few short utterances are done before a second thread could help.
+        jobs = n_jobs if sum(map(len, frames)) > 100 * BLOCK else 1
+        with one_blas_thread():
+            for row, result in enumerate(ordered_map(self._bank.mean_log_likelihoods, frames, jobs)):
+                results[row] = result
+                progress("scores", row + 1, len(frames))
+        return Scores(results[:, :-1], results[:, -1], np.array([len(array) for array in frames], np.int64))
+
+    def decide(self, scores: Scores, utterances: Sequence[str], threshold: float | None = None) -> list[Decision]:
+        """Turn scores into decisions.
+
+        Parameters
+        ----------
+        scores : Scores
+        utterances : sequence of str
+            Ids.
+        threshold : float, optional
+            In nats per frame. A winner whose score exceeds the background's by less is "unknown". Without it
+            every winner is accepted.
+        """
+        posteriors = class_posteriors(scores, self.model.posterior_scale, self.model.log_priors)
+        evidence = _evidence(scores, self.model.posterior_scale, self.model.log_priors)
+        # Sorted by what posteriors are made of; ties keep the order of the labels.
+        order = np.argsort(-evidence, axis=1, kind="stable")
+        decisions = []
+        for row, utterance in enumerate(utterances):
+            best = int(order[row, 0])
+            score = float(scores.classes[row, best])
+            margin, runner_up = float("inf"), ""
+            if order.shape[1] > 1:
+                runner_up = self.model.labels[order[row, 1]]
+                margin = score - float(scores.classes[row, order[row, 1]])
+            llr = score - float(scores.background[row])
+            known = threshold is None or llr >= threshold
+            decisions.append(
+                Decision(
+                    utterance=utterance,
+                    label=self.model.labels[best] if known else UNKNOWN,
+                    best=self.model.labels[best],
+                    runner_up=runner_up,
+                    score=score,
+                    margin=margin,
+                    llr=llr,
+                    posterior=float(posteriors[row, best]),
+                    n_frames=int(scores.n_frames[row]),
+                )
+            )
+        return decisions
+
+
+def _evidence(scores: Scores, scale: float, log_priors: Float64s) -> Float64s:
+    return np.asarray(scale * scores.n_frames[:, None] * scores.classes + log_priors)
+
+
+def class_posteriors(scores: Scores, scale: float, log_priors: Float64s) -> Float64s:
+    """Probability of each class: softmax of κ × frames × mean log-likelihood + log prior.
+
+    Parameters
+    ----------
+    scores : Scores
+    scale : float
+        κ. At 1 frames count as independent, and every answer would be sure of itself.
+    log_priors : (n_classes,)
+
+    Returns
+    -------
+    (n_utterances, n_classes) float64
+    """
+    evidence = _evidence(scores, scale, log_priors)
+    weights = np.exp(evidence - evidence.max(axis=1, keepdims=True))
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+
+
+def classify(
+    model: Model,
+    utterances: Sequence[Utterance],
+    *,
+    threshold: float | None = None,
+    n_jobs: int = 1,
+    progress: Progress = no_progress,
+) -> Classification:
+    """Classify audio by maximum likelihood.
+
+    Parameters
+    ----------
+    model : Model
+    utterances : sequence of Utterance
+    threshold : float, optional
+        See `Scorer.decide`.
+    n_jobs : int
+        Workers; the decisions do not depend on it.
+    progress : callable
+
+    Returns
+    -------
+    Classification
+        A decision for every utterance that could be read, a `Problem` for every other.
+
+    Raises
+    ------
+    InputError
+        If the model was trained on frames made elsewhere: score those with `Scorer`.
+    """
+    if model.features is None:
+        raise InputError("this model was trained on frames made elsewhere, not on audio; use Scorer(model).score")
+    extraction: Extraction = FeatureExtractor(model.features).extract(utterances, n_jobs, progress)
+    scorer = Scorer(model)
+    scores = scorer.score(extraction.frames, n_jobs, progress)
+    ids = [utterance.id for utterance in extraction.utterances]
+    return Classification(tuple(scorer.decide(scores, ids, threshold)), extraction.problems)
