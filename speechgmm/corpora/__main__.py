@@ -1,0 +1,49 @@
+"""Write a corpus's manifest, with checksums: python -m speechgmm.corpora NAME DATA_DIR OUTPUT."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from speechgmm.corpora import fsdd, speech_commands
+from speechgmm.corpora.locate import Corpus, corpus_folder
+from speechgmm.errors import SpeechGMMError
+from speechgmm.manifest import Utterance, write_manifest
+from speechgmm.manifest_check import describe
+
+
+def closed_set(folder: Path) -> list[Utterance]:
+    """The files of Speech Commands that the closed-set protocol uses."""
+    return speech_commands.closed_set(speech_commands.utterances(folder))
+
+
+MANIFESTS: dict[str, tuple[Corpus, Callable[[Path], list[Utterance]]]] = {
+    "fsdd": (fsdd.CORPUS, fsdd.utterances),
+    "speech_commands": (speech_commands.CORPUS, closed_set),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write one manifest; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m speechgmm.corpora", description="Write a corpus's manifest."
+    )
+    parser.add_argument("name", choices=sorted(MANIFESTS))
+    parser.add_argument("data_dir", type=Path, help="the folder that holds the corpus's folder")
+    parser.add_argument("output", type=Path, help="the manifest to write (JSON Lines)")
+    options = parser.parse_args(arguments)
+    corpus, list_utterances = MANIFESTS[options.name]
+    try:
+        listed = list_utterances(corpus_folder(corpus, options.data_dir))
+        described, problems = describe(listed)
+        if not problems:
+            write_manifest(described, options.output, data_dir=options.data_dir)
+    except SpeechGMMError as error:
+        problems = [str(error)]
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,136 @@
+"""Speech Commands v0.02: many speakers, each saying a few of 35 words, one second and 16 kHz a file.
+
+The download is the corpus's own test archive; the layout of the whole corpus is read too. Every speaker used
+one microphone, so part of any speaker-recognition score on it is the microphone.
+
+References
+----------
+Warden (2018), Speech Commands: a dataset for limited-vocabulary speech recognition, arXiv:1804.03209.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from speechgmm.corpora.locate import Corpus
+from speechgmm.errors import FormatError, InputError
+from speechgmm.files import sha256_of_text
+from speechgmm.manifest import Utterance
+
+CORPUS = Corpus(
+    name="speech_commands",
+    folder="speech_commands_test_set_v0.02",
+    archive="http://download.tensorflow.org/data/speech_commands_test_set_v0.02.tar.gz",
+    licence="CC BY 4.0",
+    example="down/0c40e715_nohash_0.wav",
+)
+# The test archive keeps words outside the ten commands in `_unknown_`, and doubles their ".wav".
+UNKNOWN = "_unknown_"
+FILE_NAME = re.compile(
+    r"(?:(?P<word>[a-z]+)_)?(?P<speaker>[0-9a-f]{8})_nohash_(?P<take>[0-9]+)\.wav(?:\.wav)?"
+)
+OFFICIAL_LISTS = {"validation": "validation_list.txt", "test": "testing_list.txt"}
+
+
+def utterances(folder: str | Path) -> list[Utterance]:
+    """List the words with labels `word`, `speaker` (the eight digits of the file name) and `take`.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Of the test archive (`<word>/` and `_unknown_/`) or of the whole corpus (`<word>/`). Noise
+        (`_background_noise_/`, `_silence_/`) is left out.
+
+    Returns
+    -------
+    list of Utterance
+        In the order of their ids, `<word>_<speaker>_<take>`. The split is the corpus's own where the folder
+        holds its lists ("train", "validation", "test"), else None.
+
+    Raises
+    ------
+    InputError
+        If there are no words.
+    FormatError
+        If a file is not named `<speaker>_nohash_<take>.wav`, in `_unknown_/` after `<word>_`.
+    """
+    folder = Path(folder)
+    splits = _official_splits(folder)
+    found = [_utterance(path, splits) for path in _paths(folder)]
+    if not found:
+        raise InputError(f"{folder}: no words (<word>/*.wav); is it the folder of Speech Commands?")
+    return sorted(found, key=lambda utterance: utterance.id)
+
+
+def closed_set(utterances: list[Utterance], min_files: int = 15) -> list[Utterance]:
+    """The part for closed-set speaker identification: speakers with enough files, tested on other words.
+
+    The speakers' words are put in the order of the sha256 of their spelling; the last third of the words
+    (rounded down) is the test part, the others are the training part.
+
+    Parameters
+    ----------
+    utterances : list of Utterance
+        From `utterances`.
+    min_files : int
+        Speakers with fewer files are left out.
+
+    Returns
+    -------
+    list of Utterance
+        With split "train" or "test", in the order given.
+
+    Raises
+    ------
+    InputError
+        If no speaker has `min_files` files, or they say fewer than three words.
+    """
+    counts = Counter(utterance.labels["speaker"] for utterance in utterances)
+    kept = [utterance for utterance in utterances if counts[utterance.labels["speaker"]] >= min_files]
+    if not kept:
+        raise InputError(
+            f"no speaker has `min_files` = {min_files} files; the most is {max(counts.values(), default=0)}"
+        )
+    words = sorted({utterance.labels["word"] for utterance in kept}, key=sha256_of_text)
+    if len(words) < 3:
+        raise InputError(
+            f"the speakers say {len(words)} different words; a third for testing needs 3 or more"
+        )
+    test_words = set(words[-(len(words) // 3) :])
+    return [
+        replace(utterance, split="test" if utterance.labels["word"] in test_words else "train")
+        for utterance in kept
+    ]
+
+
+def _paths(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.glob("*/*.wav")):
+        noise = path.parent.name.startswith("_") and path.parent.name != UNKNOWN
+        if not noise and not path.name.startswith("."):
+            yield path
+
+
+def _official_splits(folder: Path) -> dict[str, str]:
+    """Split of every file that the whole corpus's lists name, as `<word>/<file>`."""
+    splits = {}
+    for split, name in OFFICIAL_LISTS.items():
+        if (folder / name).is_file():
+            splits.update(dict.fromkeys((folder / name).read_text("utf-8").split(), split))
+    return splits
+
+
+def _utterance(path: Path, splits: dict[str, str]) -> Utterance:
+    match = FILE_NAME.fullmatch(path.name)
+    unknown = path.parent.name == UNKNOWN
+    if match is None or (match["word"] is not None) != unknown:
+        pattern = "bed_0a1b2c3d_nohash_0.wav.wav" if unknown else "0a1b2c3d_nohash_0.wav"
+        raise FormatError(f"{path}: expected a name like {pattern}")
+    word, speaker, take = match["word"] or path.parent.name, match["speaker"], match["take"]
+    return Utterance(
+        id=f"{word}_{speaker}_{take}",
+        audio=path,
+        labels={"word": word, "speaker": speaker, "take": take},
+        split=splits.get(f"{word}/{path.name}", "train") if splits else None,
+    )

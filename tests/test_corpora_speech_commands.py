@@ -1,0 +1,137 @@
+"""corpora.speech_commands: both layouts, the closed-set protocol, and the committed manifest."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from speechgmm.corpora import speech_commands
+from speechgmm.corpora.__main__ import closed_set as listed_closed_set
+from speechgmm.corpora.locate import corpus_folder
+from speechgmm.corpora.speech_commands import closed_set, utterances
+from speechgmm.errors import FormatError, InputError
+from speechgmm.files import sha256_of_text
+from speechgmm.manifest import Utterance, read_manifest, select
+from speechgmm.manifest_check import check
+
+MANIFESTS = Path(__file__).parents[1] / "data_manifests" / "speech_commands"
+
+
+def place(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"")
+
+
+def said(speaker, words):
+    """Utterances of a speaker who says each of the words once."""
+    return [
+        Utterance(f"{word}_{speaker}", "x.wav", labels={"word": word, "speaker": speaker}) for word in words
+    ]
+
+
+def test_test_archive(tmp_path):
+    place(
+        tmp_path,
+        "down/0cb74144_nohash_12.wav",
+        "_unknown_/backward_0cb74144_nohash_2.wav.wav",
+        "_silence_/noise.wav",
+        "down/._0cb74144_nohash_12.wav",
+        "phones.wav",
+    )
+    backward, down = utterances(tmp_path)
+    assert backward.id == "backward_0cb74144_2"
+    assert backward.audio == tmp_path / "_unknown_" / "backward_0cb74144_nohash_2.wav.wav"
+    assert backward.labels == {"word": "backward", "speaker": "0cb74144", "take": "2"}
+    assert (down.id, down.split) == ("down_0cb74144_12", None)
+    assert down.labels == {"word": "down", "speaker": "0cb74144", "take": "12"}
+
+
+def test_whole_corpus_has_its_own_split(tmp_path):
+    place(
+        tmp_path,
+        "bed/00176480_nohash_0.wav",
+        "bed/004ae714_nohash_0.wav",
+        "cat/004ae714_nohash_1.wav",
+        "_background_noise_/running_tap.wav",
+    )
+    (tmp_path / "testing_list.txt").write_text("cat/004ae714_nohash_1.wav\n")
+    (tmp_path / "validation_list.txt").write_text("bed/004ae714_nohash_0.wav\n")
+    assert [(u.id, u.split) for u in utterances(tmp_path)] == [
+        ("bed_00176480_0", "train"),
+        ("bed_004ae714_0", "validation"),
+        ("cat_004ae714_1", "test"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "example"),
+    [
+        ("down/ann_nohash_0.wav", "0a1b2c3d_nohash_0.wav"),
+        ("down/bed_0cb74144_nohash_0.wav", "0a1b2c3d_nohash_0.wav"),
+        ("_unknown_/0cb74144_nohash_0.wav", "bed_0a1b2c3d_nohash_0.wav.wav"),
+    ],
+)
+def test_another_file_name_is_refused(tmp_path, name, example):
+    place(tmp_path, name)
+    with pytest.raises(FormatError, match=f"{Path(name).name}: expected a name like {example}"):
+        utterances(tmp_path)
+
+
+def test_a_folder_without_words_is_named(tmp_path):
+    place(tmp_path, "_background_noise_/running_tap.wav")
+    with pytest.raises(
+        InputError, match=r"no words \(<word>/\*\.wav\); is it the folder of Speech Commands\?"
+    ):
+        utterances(tmp_path)
+
+
+def test_closed_set_tests_the_last_third_of_the_words_in_the_order_of_their_sha256():
+    words = ["one", "two", "three", "four", "five", "six", "seven", "eight"]
+    few = said("00000003", ["nine"])  # too few files: neither the speaker nor the word counts
+    chosen = closed_set(
+        [*said("00000001", words), *few, *said("00000002", words[:5]), *few, *few], min_files=5
+    )
+    assert Counter(u.labels["speaker"] for u in chosen) == {"00000001": 8, "00000002": 5}
+    in_order = sorted(words, key=sha256_of_text)
+    assert {u.labels["word"] for u in select(chosen, "test")} == set(in_order[6:])
+    assert {u.labels["word"] for u in select(chosen, "train")} == set(in_order[:6])
+
+
+def test_closed_set_keeps_speakers_with_exactly_min_files():
+    chosen = closed_set([*said("00000001", "abc"), *said("00000002", "ab")], min_files=3)
+    assert {u.labels["speaker"] for u in chosen} == {"00000001"}
+
+
+def test_closed_set_without_speakers_or_words_is_an_error():
+    with pytest.raises(InputError, match="no speaker has `min_files` = 15 files; the most is 3"):
+        closed_set(said("00000001", "abc"))
+    with pytest.raises(InputError, match="the speakers say 2 different words"):
+        closed_set(said("00000001", "ab"), min_files=1)
+
+
+def test_committed_manifest_is_the_closed_set(tmp_path):
+    listed = read_manifest(MANIFESTS / "utterances.jsonl", data_dir=tmp_path)
+    assert Counter(u.split for u in listed) == {"train": 2373, "test": 604}
+    speakers = Counter(u.labels["speaker"] for u in listed)
+    assert (len(speakers), min(speakers.values())) == (73, 15)
+    # Closed set: every speaker is tested and trained; text-independent: no word is on both sides.
+    trained, tested = select(listed, "train"), select(listed, "test")
+    for part in (trained, tested):
+        assert {u.labels["speaker"] for u in part} == set(speakers)
+    train_words, test_words = ({u.labels["word"] for u in part} for part in (trained, tested))
+    assert (len(train_words), len(test_words), train_words & test_words) == (24, 11, set())
+    assert len({u.id for u in listed}) == len(listed)
+    assert all(u.sha256 is not None and u.duration is not None for u in listed)
+    assert speech_commands.CORPUS.licence in (MANIFESTS / "LICENCE").read_text("utf-8")
+
+
+def test_real_corpus_is_as_the_committed_manifest_says(speech_data):
+    folder = corpus_folder(speech_commands.CORPUS, speech_data)
+    assert len(utterances(folder)) == 3947
+    found = listed_closed_set(folder)
+    listed = read_manifest(MANIFESTS / "utterances.jsonl", data_dir=folder.parent)
+    assert [(u.id, u.audio, u.labels, u.split) for u in listed] == [
+        (u.id, u.audio, u.labels, u.split) for u in found
+    ]
+    assert check(listed[::60]) == []
