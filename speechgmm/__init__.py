@@ -1,0 +1,82 @@
+"""Recognise speakers and phonemes from audio with Gaussian mixture models.
+
+Names are loaded when they are first used, so `import speechgmm` is quick.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from speechgmm.version import __version__
+
+if TYPE_CHECKING:
+    from speechgmm.em.mixture import Mixture
+    from speechgmm.errors import FormatError, InputError, SpeechGMMError, SpeechGMMWarning
+    from speechgmm.evaluation import Evaluation, evaluate
+    from speechgmm.features import FeatureConfig, FeatureExtractor
+    from speechgmm.manifest import Segment, Utterance, read_manifest, select, write_manifest
+    from speechgmm.manifest_build import from_files, from_folders, from_pattern, from_table
+    from speechgmm.manifest_check import check, describe
+    from speechgmm.manifest_split import split
+    from speechgmm.model_file import Model
+    from speechgmm.scorer import Decision, Scorer, classify
+    from speechgmm.settings import TrainingSettings
+    from speechgmm.trainer import Training, train, train_on_frames
+
+_HOMES = {
+    "em.mixture": ("Mixture",),
+    "errors": ("FormatError", "InputError", "SpeechGMMError", "SpeechGMMWarning"),
+    "evaluation": ("Evaluation", "evaluate"),
+    "features": ("FeatureConfig", "FeatureExtractor"),
+    "manifest": ("Segment", "Utterance", "read_manifest", "select", "write_manifest"),
+    "manifest_build": ("from_files", "from_folders", "from_pattern", "from_table"),
+    "manifest_check": ("check", "describe"),
+    "manifest_split": ("split",),
+    "model_file": ("Model",),
+    "scorer": ("Decision", "Scorer", "classify"),
+    "settings": ("TrainingSettings",),
+    "trainer": ("Training", "train", "train_on_frames"),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Decision",
+    "Evaluation",
+    "FeatureConfig",
+    "FeatureExtractor",
+    "FormatError",
+    "InputError",
+    "Mixture",
+    "Model",
+    "Scorer",
+    "Segment",
+    "SpeechGMMError",
+    "SpeechGMMWarning",
+    "Training",
+    "TrainingSettings",
+    "Utterance",
+    "__version__",
+    "check",
+    "classify",
+    "describe",
+    "evaluate",
+    "from_files",
+    "from_folders",
+    "from_pattern",
+    "from_table",
+    "read_manifest",
+    "select",
+    "split",
+    "train",
+    "train_on_frames",
+    "write_manifest",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'speechgmm' has no attribute {name!r}")
+    return getattr(import_module(f"speechgmm.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -59,7 +59,11 @@ class Model:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "log_priors", np.array(self.log_priors, np.float64))
-        if not self.labels or len(self.labels) != len(self.mixtures) or self.log_priors.shape != (len(self.labels),):
+        if (
+            not self.labels
+            or len(self.labels) != len(self.mixtures)
+            or self.log_priors.shape != (len(self.labels),)
+        ):
             raise InputError(
                 f"a model needs one mixture and one prior for each label; it has {len(self.labels)} labels, "
                 f"{len(self.mixtures)} mixtures and {self.log_priors.size} priors"
@@ -152,9 +156,13 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except (SafetensorError, OSError) as error:
-        raise FormatError(f"{path}: not a whole safetensors file ({error}); truncated, or of another kind?") from error
+        raise FormatError(
+            f"{path}: not a whole safetensors file ({error}); truncated, or of another kind?"
+        ) from error
     if KEY not in metadata:
-        raise FormatError(f"{path}: a safetensors file, but not a speechgmm model (no metadata field `{KEY}`)")
+        raise FormatError(
+            f"{path}: a safetensors file, but not a speechgmm model (no metadata field `{KEY}`)"
+        )
     try:
         header = json.loads(metadata[KEY])
     except json.JSONDecodeError as error:

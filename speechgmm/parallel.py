@@ -6,10 +6,9 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from typing import Any, Literal, Protocol, TypeVar
 
-import joblib
-
 from speechgmm.errors import InputError
 
+Workers = Literal["threads", "processes"]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -34,14 +33,18 @@ def worker_count(n_jobs: int) -> int:
     """
     if isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or n_jobs == 0:
         raise InputError(f"`n_jobs` is {n_jobs!r}; it must be 1 or more, or -1 for all cores")
-    return n_jobs if n_jobs > 0 else max(1, joblib.cpu_count() + 1 + n_jobs)
+    if n_jobs > 0:
+        return n_jobs
+    import joblib
+
+    return int(max(1, joblib.cpu_count() + 1 + n_jobs))
 
 
 def ordered_map(
     function: Callable[[Item], Result],
     items: Iterable[Item],
     n_jobs: int = 1,
-    prefer: Literal["threads", "processes"] = "threads",
+    prefer: Workers = "threads",
 ) -> Iterator[Result]:
     """Yield `function(item)` in the order of `items`, computed by several workers.
 
@@ -58,16 +61,16 @@ def ordered_map(
         Threads for work that releases the interpreter lock: NumPy on large arrays, BLAS, FFT, the compiled
         kernels. `joblib.parallel_config` may choose another backend.
     """
-    workers = worker_count(n_jobs)
-    results: Iterable[Result]
-    if workers == 1:
-        results = map(function, items)
-    else:
-        parallel = joblib.Parallel(
-            n_jobs=workers, prefer=prefer, return_as="generator", pre_dispatch="2*n_jobs"
-        )
-        results = parallel(joblib.delayed(function)(item) for item in items)
-    yield from results
+    if n_jobs == 1 or (isinstance(items, Sequence) and len(items) < 2):
+        yield from map(function, items)
+        return
+    # Imported here: it takes longer than classifying a short file.
+    import joblib
+
+    parallel = joblib.Parallel(
+        n_jobs=worker_count(n_jobs), prefer=prefer, return_as="generator", pre_dispatch="2*n_jobs"
+    )
+    yield from parallel(joblib.delayed(function)(item) for item in items)
 
 
 def largest_first(

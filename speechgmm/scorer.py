@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from speechgmm.em.coordinates import Coordinates, Float32s, Floats, Float64s, require_finite, require_frames
+from speechgmm.em.coordinates import Coordinates, Float32s, Float64s, Floats, require_finite, require_frames
 from speechgmm.em.mixture import BLOCK, FAR, LOG2_OF_NOTHING, LOG_2, Mixture
 from speechgmm.errors import InputError
 from speechgmm.features.extract import Extraction, FeatureExtractor, Problem
@@ -95,7 +95,9 @@ class MixtureBank:
 
     def __init__(self, mixtures: Sequence[Mixture]) -> None:
         means = np.concatenate([mixture.means for mixture in mixtures])
-        spread = np.concatenate([mixture.covariances for mixture in mixtures]).mean(axis=0) + means.var(axis=0)
+        spread = np.concatenate([mixture.covariances for mixture in mixtures]).mean(axis=0) + means.var(
+            axis=0
+        )
         self.coordinates = Coordinates.from_moments(means.mean(axis=0), spread)
         self.n_features = means.shape[1]
         self._mixtures = tuple(mixtures)
@@ -199,7 +201,9 @@ class Scorer:
                 progress("scores", row + 1, len(frames))
         return Scores(results[:, :-1], results[:, -1], np.array([len(array) for array in frames], np.int64))
 
-    def decide(self, scores: Scores, utterances: Sequence[str], threshold: float | None = None) -> list[Decision]:
+    def decide(
+        self, scores: Scores, utterances: Sequence[str], threshold: float | None = None
+    ) -> list[Decision]:
         """Turn scores into decisions.
 
         Parameters
@@ -295,7 +299,9 @@ def classify(
         If the model was trained on frames made elsewhere: score those with `Scorer`.
     """
     if model.features is None:
-        raise InputError("this model was trained on frames made elsewhere, not on audio; use Scorer(model).score")
+        raise InputError(
+            "this model was trained on frames made elsewhere, not on audio; use Scorer(model).score"
+        )
     extraction: Extraction = FeatureExtractor(model.features).extract(utterances, n_jobs, progress)
     scorer = Scorer(model)
     scores = scorer.score(extraction.frames, n_jobs, progress)

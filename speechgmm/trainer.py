@@ -5,13 +5,12 @@ import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from speechgmm.audio import audio_info
-from speechgmm.em.coordinates import Floats, Float64s, reference_variance, require_frames
+from speechgmm.em.coordinates import Float64s, Floats, reference_variance, require_frames
 from speechgmm.em.fit import FitResult, fit
 from speechgmm.em.initialise import kmeans
 from speechgmm.em.mixture import Mixture
@@ -24,9 +23,8 @@ from speechgmm.manifest import Utterance, fingerprint
 from speechgmm.model_file import Model
 from speechgmm.parallel import Progress, largest_first, no_progress, one_blas_thread
 from speechgmm.scorer import UNKNOWN, MixtureBank, Scores, class_posteriors
+from speechgmm.settings import TrainingSettings
 from speechgmm.version import __version__
-
-Priors = Literal["equal", "training"]
 
 # A Gaussian from fewer frames than this is a guess; classes with less speech get fewer components.
 FRAMES_PER_COMPONENT = 8
@@ -37,45 +35,6 @@ HELD_OUT = 5
 # What `posterior_scale` is where nothing can be held out: cautious, and found on several corpora.
 DEFAULT_POSTERIOR_SCALE = 0.1
 BEST_RATE = 16000
-
-
-@dataclass(frozen=True)
-class TrainingSettings:
-    """How mixtures are fitted.
-
-    Parameters
-    ----------
-    n_components : int
-        Gaussians in each mixture.
-    max_iterations : int
-        The most EM iterations.
-    tolerance : float
-        EM stops when the mean log-likelihood per frame changes by less.
-    variance_floor : float
-        As a fraction of the variance of all training frames.
-    priors : {"equal", "training"}
-        Of the classes: all the same, or in proportion to their training utterances.
-    seed : int
-    """
-
-    n_components: int = 32
-    max_iterations: int = 50
-    tolerance: float = 1e-3
-    variance_floor: float = 1e-2
-    priors: Priors = "equal"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, least in (("n_components", 1), ("max_iterations", 1), ("seed", 0)):
-            value = getattr(self, name)
-            if type(value) is not int or value < least:
-                raise InputError(f"training setting `{name}` is {value!r}; it must be a whole number from {least}")
-        for name in ("tolerance", "variance_floor"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-                raise InputError(f"training setting `{name}` is {value!r}; it must be a number from 0")
-        if self.priors not in ("equal", "training"):
-            raise InputError(f"training setting `priors` is {self.priors!r}; it can be equal, training")
 
 
 @dataclass(frozen=True)
@@ -145,7 +104,7 @@ def train(
     utterances: Sequence[Utterance],
     label: str = "speaker",
     *,
-    features: FeatureConfig | None = None,
+    features: FeatureConfig | Mapping[str, Any] | None = None,
     settings: TrainingSettings | None = None,
     n_jobs: int = 1,
     progress: Progress = no_progress,
@@ -157,8 +116,9 @@ def train(
     utterances : sequence of Utterance
         Each with that label.
     label : str
-    features : FeatureConfig, optional
-        Default: `FeatureConfig()` at the most common sample rate of the files, at most 16 kHz.
+    features : FeatureConfig or mapping, optional
+        A mapping gives some of the settings of a `FeatureConfig`. Where it gives no sample rate, or nothing is
+        given at all, it is the most common one of the files, at most 16 kHz.
     settings : TrainingSettings, optional
     n_jobs : int
         Workers; the model is the same bits for any number.
@@ -178,8 +138,10 @@ def train(
         raise InputError("there are no utterances to train on (an empty manifest, or a split without any?)")
     for utterance in utterances:
         utterance.label(label)
-    config = features or FeatureConfig(sample_rate=common_rate(utterances))
-    extraction = FeatureExtractor(config).extract(utterances, n_jobs, progress)
+    if not isinstance(features, FeatureConfig):
+        given = dict(features or {})
+        features = FeatureConfig.from_dict({"sample_rate": common_rate(utterances)} | given)
+    extraction = FeatureExtractor(features).extract(utterances, n_jobs, progress)
     if not extraction.frames:
         raise InputError(
             f"none of the {len(utterances)} utterances can be used; the first: {extraction.problems[0].message}"
@@ -191,7 +153,7 @@ def train(
         label,
         ids=[utterance.id for utterance in used],
         seconds=extraction.seconds,
-        features=config,
+        features=features,
         settings=settings,
         record={"manifest": fingerprint(used)},
         n_jobs=n_jobs,
@@ -302,7 +264,9 @@ def _gather(
         require_frames(array, n_features, f"frames[{index}]")
         members.setdefault(value, []).append(index)
     if UNKNOWN in members:
-        raise InputError(f"a class is named {UNKNOWN!r}, which is the answer for rejected utterances; rename it")
+        raise InputError(
+            f"a class is named {UNKNOWN!r}, which is the answer for rejected utterances; rename it"
+        )
     if len(members) == 1:
         warnings.warn(
             f"there is one class only, {next(iter(members))!r}: every utterance will be called that, "
@@ -361,7 +325,10 @@ def _fit_all(
 ) -> list[_Fitted]:
     """Fit every class, and the background as one more, largest first."""
     everyone = _background_data(classes, settings.n_components)
-    jobs = [*zip(classes, components, strict=True), (everyone, _component_counts([everyone], max(components))[0])]
+    jobs = [
+        *zip(classes, components, strict=True),
+        (everyone, _component_counts([everyone], max(components))[0]),
+    ]
     return largest_first(
         lambda job: _fit_class(job[0], job[1], floor, settings),
         jobs,
@@ -426,6 +393,8 @@ def _posterior_scale(classes: Sequence[_ClassData], mixtures: Sequence[Mixture])
         posteriors = class_posteriors(scores, float(np.exp(log_scale)), np.zeros(len(classes)))
         return float(-(targets * np.log(np.maximum(posteriors, 1e-300))).sum() / len(targets))
 
-    best = minimize_scalar(cross_entropy, bounds=(np.log(1e-4), 0.0), method="bounded", options={"xatol": 1e-6})
+    best = minimize_scalar(
+        cross_entropy, bounds=(np.log(1e-4), 0.0), method="bounded", options={"xatol": 1e-6}
+    )
     # Rounded: the last digits of a minimum carry no meaning.
     return float(f"{np.exp(best.x):.4g}")

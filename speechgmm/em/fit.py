@@ -121,7 +121,9 @@ def fit(
     measured = moments(source, n_jobs)
     coordinates = Coordinates.from_moments(measured.mean, measured.variance)
     floor = absolute_floor(measured, variance_floor)
-    mixture, history, reseeded, converged = start, [], [], False
+    mixture, converged = start, False
+    history: list[float] = []
+    reseeded: list[int] = []
     while True:
         statistics = accumulate(mixture, source, coordinates, n_jobs)
         history.append(statistics.mean_log_likelihood)
@@ -174,8 +176,8 @@ def reseed(mixture: Mixture, zeroth: Float64s, allowed: bool = True) -> Mixture:
         heaviest = int(np.argmax(np.where(alive, counts, -1.0)))
         if not allowed or counts[heaviest] < 4 * DEAD:
             break
-        counts[[dead, heaviest]] = counts[heaviest] / 2
-        weights[[dead, heaviest]] = weights[heaviest] / 2
+        counts[dead] = counts[heaviest] = counts[heaviest] / 2
+        weights[dead] = weights[heaviest] = weights[heaviest] / 2
         step = SPLIT * np.sqrt(variances[heaviest])
         means[dead], means[heaviest] = means[heaviest] + step, means[heaviest] - step
         variances[dead] = variances[heaviest]

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from speechgmm.em import kernels
-from speechgmm.em.coordinates import Coordinates, Floats, Float32s, Float64s
+from speechgmm.em.coordinates import Coordinates, Float32s, Float64s
 from speechgmm.em.fit import absolute_floor, maximise
 from speechgmm.em.mixture import BLOCK, Mixture
 from speechgmm.em.sources import as_source
@@ -87,12 +87,15 @@ def _plus_plus(points: Float32s, n_centres: int, rng: np.random.Generator) -> Fl
         mass = np.cumsum(np.where(nearest > 1e-6 * (1 + norms), nearest, 0.0), dtype=np.float64)
         if mass[-1] <= 0:
             warnings.warn(
-                f"{n_centres} components asked for, but only {len(chosen)} distinct frames found; {len(chosen)} are used",
+                f"{n_centres} components asked for, but only {len(chosen)} distinct frames found: "
+                f"{len(chosen)} components are used",
                 SpeechGMMWarning,
                 stacklevel=3,
             )
             break
-        candidates = np.searchsorted(mass, rng.random(trials) * mass[-1], side="right").clip(max=len(points) - 1)
+        candidates = np.searchsorted(mass, rng.random(trials) * mass[-1], side="right").clip(
+            max=len(points) - 1
+        )
         distances = np.minimum(nearest, _squared_distances(points, norms, candidates))
         best = int(np.argmin(distances.sum(axis=1, dtype=np.float64)))
         chosen.append(int(candidates[best]))

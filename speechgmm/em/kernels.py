@@ -6,7 +6,7 @@ or loads every kernel, so no worker thread ever waits for the compiler.
 
 import warnings
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
@@ -15,14 +15,13 @@ from numba.extending import intrinsic
 
 from speechgmm.errors import SpeechGMMWarning
 
-Function = TypeVar("Function", bound=Callable[..., Any])
 OPTIONS = {"nogil": True, "fastmath": True, "error_model": "numpy"}
 
 
-def compiled(*signatures: str) -> Callable[[Function], Function]:
+def compiled(*signatures: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Compile for the given signatures now; keep the result on disk where a folder for it can be written."""
 
-    def decorate(function: Function) -> Function:
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return njit(list(signatures), cache=True, **OPTIONS)(function)  # type: ignore[no-any-return]
         except (RuntimeError, OSError) as error:

@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 from speechgmm.em.coordinates import (
     Coordinates,
     Float32s,
-    Floats,
     Float64s,
+    Floats,
     require_finite,
     require_frames,
 )
@@ -67,7 +67,9 @@ class Mixture:
                 f"{self.covariances.shape} disagree"
             )
         if self.covariances.min() <= 0:
-            raise InputError(f"mixture `covariances` has the value {self.covariances.min()}; it must be positive")
+            raise InputError(
+                f"mixture `covariances` has the value {self.covariances.min()}; it must be positive"
+            )
         if self.weights.min() < 0 or abs(self.weights.sum() - 1.0) > 1e-6:
             raise InputError(
                 f"mixture `weights` sum to {self.weights.sum()}, the least is {self.weights.min()}; "
@@ -78,7 +80,8 @@ class Mixture:
         if not isinstance(other, Mixture):
             return NotImplemented
         return all(
-            np.array_equal(getattr(self, name), getattr(other, name)) for name in ("weights", "means", "covariances")
+            np.array_equal(getattr(self, name), getattr(other, name))
+            for name in ("weights", "means", "covariances")
         )
 
     __hash__ = None  # type: ignore[assignment]
@@ -145,7 +148,9 @@ class Mixture:
         means = coordinates.apply(self.means)
         precisions = np.square(coordinates.scale) / self.covariances
         constants = -0.5 * (
-            LOG_TWO_PI * self.n_features - np.log(precisions).sum(axis=1) + (means * means * precisions).sum(axis=1)
+            LOG_TWO_PI * self.n_features
+            - np.log(precisions).sum(axis=1)
+            + (means * means * precisions).sum(axis=1)
         )
         with np.errstate(divide="ignore"):
             constants = constants + np.log(self.weights)

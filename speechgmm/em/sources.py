@@ -40,7 +40,9 @@ class ArraySource:
     def __init__(self, frames: Any) -> None:
         self._frames = require_frames(frames)
         if len(self._frames) == 0:
-            raise InputError("`frames` holds no frames; at least 1 is needed (everything dropped as silence?)")
+            raise InputError(
+                "`frames` holds no frames; at least 1 is needed (everything dropped as silence?)"
+            )
 
     @property
     def n_frames(self) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from speechgmm.em import kernels
-from speechgmm.em.coordinates import Coordinates, Floats, Float32s, Float64s, require_finite
+from speechgmm.em.coordinates import Coordinates, Float32s, Float64s, Floats, require_finite
 from speechgmm.em.mixture import BLOCK, FAR, LOG_2, Mixture, log_sum_exp
 from speechgmm.em.sources import FrameSource, as_source
 from speechgmm.errors import InputError
@@ -41,7 +41,9 @@ class Statistics:
 
     def __add__(self, other: "Statistics") -> "Statistics":
         if self.first.shape != other.first.shape:
-            raise InputError(f"statistics of shapes {self.first.shape} and {other.first.shape} cannot be added")
+            raise InputError(
+                f"statistics of shapes {self.first.shape} and {other.first.shape} cannot be added"
+            )
         if not self.coordinates.same_as(other.coordinates):
             raise InputError("statistics in different coordinates (origin, scale) cannot be added")
         return Statistics(
@@ -177,9 +179,7 @@ def _accumulate_shard(
     return _statistics(sums, log_likelihood, len(shard), coordinates)
 
 
-def _statistics(
-    sums: Float64s, log_likelihood: float, n_frames: int, coordinates: Coordinates
-) -> Statistics:
+def _statistics(sums: Float64s, log_likelihood: float, n_frames: int, coordinates: Coordinates) -> Statistics:
     """Name the rows of `[x, x², 1].T @ posteriors`."""
     n_features = coordinates.origin.size
     return Statistics(
@@ -208,9 +208,7 @@ def _set_apart(block: Floats, expanded: Float32s) -> tuple[Floats, Floats]:
     return block[near], block[far]
 
 
-def _accumulate_exactly(
-    mixture: Mixture, coordinates: Coordinates, frames: Floats
-) -> tuple[Float64s, float]:
+def _accumulate_exactly(mixture: Mixture, coordinates: Coordinates, frames: Floats) -> tuple[Float64s, float]:
     """The same sums in float64, for the few frames far from all others; log-likelihood in coordinates."""
     x = coordinates.apply(frames)
     log_densities = mixture.log_densities(frames)

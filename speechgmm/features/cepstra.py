@@ -29,7 +29,11 @@ def hertz_to_mel(frequencies: NDArray[np.floating], scale: MelScale) -> Float64s
     if scale == "htk":
         return np.asarray(2595.0 * np.log10(1.0 + frequencies / 700.0))
     linear = frequencies * 3.0 / 200.0
-    return np.where(frequencies < 1000.0, linear, 15.0 + np.log(np.maximum(frequencies, 1.0) / 1000.0) / (np.log(6.4) / 27.0))
+    return np.where(
+        frequencies < 1000.0,
+        linear,
+        15.0 + np.log(np.maximum(frequencies, 1.0) / 1000.0) / (np.log(6.4) / 27.0),
+    )
 
 
 def mel_to_hertz(mels: NDArray[np.floating], scale: MelScale) -> Float64s:

@@ -85,11 +85,15 @@ class FeatureConfig:
         _check_types(self)
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
-                raise InputError(f"feature setting `{name}` is {getattr(self, name)!r}; it can be {', '.join(choices)}")
+                raise InputError(
+                    f"feature setting `{name}` is {getattr(self, name)!r}; it can be {', '.join(choices)}"
+                )
         for name, low, high in self._limits():
             value = getattr(self, name)
             if not low <= value <= high:
-                raise InputError(f"feature setting `{name}` is {value:g}; it must lie from {low:g} to {high:g}")
+                raise InputError(
+                    f"feature setting `{name}` is {value:g}; it must lie from {low:g} to {high:g}"
+                )
         if self.hop_samples < 1 or self.window_samples < 2:
             raise InputError(
                 f"at {self.sample_rate} Hz a window of {self.window_length} s and a hop of {self.hop_length} s are "

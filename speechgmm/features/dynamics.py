@@ -48,14 +48,14 @@ def add_deltas(cepstra: Float32s, orders: int, width: int, method: DeltaMethod) 
 def _slope(width: int) -> Float32s:
     """Weights of the frames -width..width that give the slope of the line fitted to them."""
     steps = np.arange(-width, width + 1)
-    return (steps / np.square(steps).sum()).astype(np.float32)
+    return np.asarray(steps / np.square(steps).sum(), np.float32)
 
 
 def _curvature(width: int) -> Float32s:
     """Weights of the frames -width..width that give the second derivative of the parabola fitted to them."""
     steps = np.arange(-width, width + 1)
     parabola = np.linalg.pinv(np.stack([np.ones(steps.size), steps, np.square(steps)], axis=1))[2]
-    return (2.0 * parabola).astype(np.float32)
+    return np.asarray(2.0 * parabola, np.float32)
 
 
 def _filter(values: Float32s, weights: Float32s, out: Float32s) -> None:

@@ -15,7 +15,7 @@ from speechgmm.features.config import FeatureConfig
 from speechgmm.features.dynamics import add_deltas
 from speechgmm.features.normalise import normalise
 from speechgmm.manifest import Segment, Utterance
-from speechgmm.parallel import Progress, no_progress, one_blas_thread, ordered_map
+from speechgmm.parallel import Progress, Workers, no_progress, one_blas_thread, ordered_map
 
 Float32s = NDArray[np.float32]
 
@@ -173,7 +173,9 @@ class FeatureExtractor:
             frames=tuple(outcome.frames for _, outcome in good if outcome.frames is not None),
             seconds=tuple(outcome.seconds for _, outcome in good),
             problems=tuple(
-                Problem(utterance.id, outcome.message) for utterance, outcome in done if outcome.frames is None
+                Problem(utterance.id, outcome.message)
+                for utterance, outcome in done
+                if outcome.frames is None
             ),
         )
 
@@ -183,12 +185,13 @@ class FeatureExtractor:
         yield from first
         rest = utterances[PROBE:]
         seconds = sum(outcome.seconds for outcome in first) / max(1, len(first))
-        if seconds >= SHORT:
-            batches, prefer = [rest[i : i + 1] for i in range(len(rest))], "threads"
-        elif len(rest) >= MANY:
-            batches, prefer = [rest[i : i + BATCH] for i in range(0, len(rest), BATCH)], "processes"
-        else:
-            batches, prefer, n_jobs = [rest[i : i + 1] for i in range(len(rest))], "threads", 1
+        size: int = 1
+        prefer: Workers = "threads"
+        if seconds < SHORT and len(rest) >= MANY:
+            size, prefer = BATCH, "processes"
+        elif seconds < SHORT:
+            n_jobs = 1
+        batches = [rest[start : start + size] for start in range(0, len(rest), size)]
         for outcomes in ordered_map(self._attempt_all, batches, n_jobs, prefer):
             yield from outcomes
 
@@ -249,5 +252,7 @@ class FeatureExtractor:
         low = [rate for rate in file_rates if rate < self.config.sample_rate]
         if low:
             warnings.warn(
-                upsampling_message(len(low), min(low), self.config.sample_rate), SpeechGMMWarning, stacklevel=3
+                upsampling_message(len(low), min(low), self.config.sample_rate),
+                SpeechGMMWarning,
+                stacklevel=3,
             )

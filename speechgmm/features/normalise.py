@@ -25,7 +25,7 @@ def normalise(frames: Float32s, method: Normalisation) -> Float32s:
     if method == "none":
         return frames
     mean = frames.mean(axis=0, dtype=np.float64)
-    centred = (frames - mean).astype(np.float32)
+    centred: Float32s = (frames - mean).astype(np.float32)
     if method == "mean":
         return centred
     deviation = centred.std(axis=0, dtype=np.float64)

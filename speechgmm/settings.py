@@ -1,0 +1,102 @@
+"""Settings of a training, and the TOML files that hold them."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from speechgmm.errors import FormatError, InputError
+
+Priors = Literal["equal", "training"]
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How mixtures are fitted.
+
+    Parameters
+    ----------
+    n_components : int
+        Gaussians in each mixture.
+    max_iterations : int
+        The most EM iterations.
+    tolerance : float
+        EM stops when the mean log-likelihood per frame changes by less.
+    variance_floor : float
+        As a fraction of the variance of all training frames.
+    priors : {"equal", "training"}
+        Of the classes: all the same, or in proportion to their training utterances.
+    seed : int
+    """
+
+    n_components: int = 32
+    max_iterations: int = 50
+    tolerance: float = 1e-3
+    variance_floor: float = 1e-2
+    priors: Priors = "equal"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("n_components", 1), ("max_iterations", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if type(value) is not int or value < least:
+                raise InputError(
+                    f"training setting `{name}` is {value!r}; it must be a whole number from {least}"
+                )
+        for name in ("tolerance", "variance_floor"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+                raise InputError(f"training setting `{name}` is {value!r}; it must be a number from 0")
+        if self.priors not in ("equal", "training"):
+            raise InputError(f"training setting `priors` is {self.priors!r}; it can be equal, training")
+
+    @classmethod
+    def from_dict(cls, settings: Mapping[str, Any]) -> "TrainingSettings":
+        """Settings from plain values, such as a TOML table; those not given keep their defaults."""
+        known = [setting.name for setting in fields(cls)]
+        unknown = sorted(set(settings) - set(known))
+        if unknown:
+            raise InputError(f"unknown training setting {unknown[0]!r}; known are {', '.join(known)}")
+        return cls(**settings)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a configuration file says.
+
+    Parameters
+    ----------
+    features : mapping
+        Settings of a `FeatureConfig`, as far as they are given.
+    training : TrainingSettings
+    """
+
+    features: Mapping[str, Any] = field(default_factory=dict)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+
+
+def read_settings(path: str | Path) -> Settings:
+    """Read a TOML file with the tables `[features]` and `[training]`, both optional.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or a setting is unknown or out of range.
+    FormatError
+        If it is not TOML, or has other tables.
+    """
+    try:
+        with open(path, "rb") as handle:
+            tables = tomllib.load(handle)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise FormatError(f"{path}: is not TOML ({error})") from error
+    for name, table in tables.items():
+        if name not in ("features", "training") or not isinstance(table, dict):
+            raise FormatError(f"{path}: has {name!r}; there can be the tables [features] and [training]")
+    try:
+        return Settings(tables.get("features", {}), TrainingSettings.from_dict(tables.get("training", {})))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error

@@ -1,0 +1,250 @@
+"""Where things live: a file imports only from files above it, loads nothing heavy, and stays short."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "speechgmm"
+
+# From the bottom up: a file may import from those before it, and from no others. A new file gets a line here.
+ORDER = (
+    "errors",
+    "version",
+    "files",
+    "parallel",
+    "metrics.identification",
+    "metrics",
+    "em.coordinates",
+    "em.kernels",
+    "em.mixture",
+    "em.sources",
+    "em.statistics",
+    "em.fit",
+    "em.initialise",
+    "em",
+    "audio",
+    "manifest",
+    "manifest_build",
+    "manifest_check",
+    "manifest_split",
+    "features.config",
+    "features.cepstra",
+    "features.dynamics",
+    "features.normalise",
+    "features.activity",
+    "features.extract",
+    "features",
+    "model_file",
+    "scorer",
+    "settings",
+    "trainer",
+    "evaluation",
+    "corpora.locate",
+    "corpora.espeak_voice",
+    "corpora.espeak",
+    "corpora.fsdd",
+    "corpora.japanese_vowels",
+    "corpora.speech_commands",
+    "corpora",
+    "corpora.__main__",
+    "terminal",
+    "recipe",
+    "cli",
+    # The public face: nothing inside imports from it.
+    "",
+)
+
+# Slow to load, so that loading a file of the package must not load them; functions load them when they run.
+HEAVY = {
+    *("librosa", "llvmlite", "matplotlib", "numba", "pandas", "pooch", "rich", "safetensors", "scipy"),
+    *("sklearn", "soundfile", "soxr", "typer"),
+}
+MAY_LOAD = {
+    "em.kernels": {"llvmlite", "numba"},
+    "cli": {"typer", "rich"},
+    "terminal": {"typer", "rich"},
+}
+# The one quick part of a slow package.
+QUICK = "scipy.fft"
+
+LONGEST_FILE = 450
+LONGEST_BODY = 50
+
+
+def files():
+    """Name, such as "em.fit", to path, of every file in the package; a folder's `__init__` has its name."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+FILES = files()
+
+
+def imported(tree):
+    """Names of what is imported anywhere in a file, in full: "numpy", "speechgmm.em.fit.fit"."""
+    names = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            dots = "." * node.level
+            names += [f"{dots}{node.module or ''}.{alias.name}" for alias in node.names]
+    return names
+
+
+def own_file(name, known=ORDER):
+    """Which of the package's files an imported name comes from: the longest that fits; None if none."""
+    if name.split(".")[0] != "speechgmm":
+        return None
+    parts = name.split(".")[1:]
+    while parts and ".".join(parts) not in known:
+        parts.pop()
+    return ".".join(parts)
+
+
+def out_of_order(name, tree):
+    """What a file imports that is not above it in the order."""
+    place = ORDER.index(name)
+    wrong = [found for found in imported(tree) if found.startswith(".")]
+    for found in imported(tree):
+        source = own_file(found)
+        if source is not None and ORDER.index(source) >= place:
+            wrong.append(found)
+    return wrong
+
+
+def loaded(nodes):
+    """Names of what a file imports as it is loaded: not in functions, and not for type checkers only."""
+    names = []
+    for node in nodes:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names += imported(ast.Module([node], []))
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            names += loaded(node.orelse)
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            names += loaded(ast.iter_child_nodes(node))
+    return names
+
+
+def heavy(name, tree):
+    """What a file loads that it should not."""
+    refused = HEAVY - MAY_LOAD.get(name, set())
+    return [
+        found
+        for found in loaded(tree.body)
+        if found.split(".")[0] in refused and not f"{found}.".startswith(f"{QUICK}.")
+    ]
+
+
+def body_lines(function):
+    """Lines from a function's first statement to its last, the docstring left out."""
+    body = function.body[1:] if ast.get_docstring(function) is not None else function.body
+    return body[-1].end_lineno - body[0].lineno + 1 if body else 0
+
+
+def parsed(name):
+    return ast.parse(FILES[name].read_text("utf-8"))
+
+
+def test_the_order_names_every_file_and_no_other():
+    assert len(set(ORDER)) == len(ORDER)
+    unknown = sorted(set(FILES) - set(ORDER))
+    assert not unknown, f"give these a place in ORDER: {unknown}"
+    gone = sorted(set(ORDER) - set(FILES))
+    assert not gone, f"take these out of ORDER: {gone}"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_imports_only_from_files_above_it(name):
+    assert out_of_order(name, parsed(name)) == []
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.split(".")[0] == "em"])
+def test_the_engine_knows_nothing_of_speech(name):
+    sources = {own_file(found) for found in imported(parsed(name))} - {None}
+    assert {source.split(".")[0] for source in sources} <= {"errors", "files", "parallel", "em"}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_loads_nothing_heavy(name):
+    assert heavy(name, parsed(name)) == []
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_librosa_is_for_tests_and_only_one_file_opens_audio(name):
+    packages = {found.split(".")[0] for found in imported(parsed(name))}
+    assert "librosa" not in packages
+    assert name == "audio" or not packages & {"soundfile", "soxr"}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_files_and_functions_are_short(name):
+    assert len(FILES[name].read_text("utf-8").splitlines()) <= LONGEST_FILE
+    long = {
+        node.name: body_lines(node)
+        for node in ast.walk(parsed(name))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and body_lines(node) > LONGEST_BODY
+    }
+    assert long == {}
+
+
+def test_loading_the_feature_module_is_light():
+    code = (
+        "import sys, speechgmm.features; "
+        f"print(sorted(set({sorted(HEAVY)!r}) & set(sys.modules)), 'scipy.signal' in sys.modules)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent
+    )
+    assert run.stdout.strip() == "['scipy'] False"
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "found"),
+    [
+        ("files", "from speechgmm.errors import InputError", []),
+        ("files", "from speechgmm.parallel import ordered_map", ["speechgmm.parallel.ordered_map"]),
+        ("files", "def f():\n    import speechgmm.cli", ["speechgmm.cli"]),
+        ("files", "from speechgmm import cli", ["speechgmm.cli"]),
+        ("files", "from speechgmm import __version__", ["speechgmm.__version__"]),
+        ("files", "from . import errors", ["..errors"]),
+        ("em.fit", "from speechgmm.em import kernels", []),
+        ("em.fit", "from speechgmm.em import Mixture", ["speechgmm.em.Mixture"]),
+        ("em.fit", "from speechgmm.em.fit import fit", ["speechgmm.em.fit.fit"]),
+        ("em", "from speechgmm.em.fit import fit", []),
+    ],
+)
+def test_the_order_is_seen_in_every_form_of_import(name, source, found):
+    assert out_of_order(name, ast.parse(source)) == found
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "found"),
+    [
+        ("scorer", "import scipy.fft\nfrom scipy.fft import dct\nfrom scipy import fft", []),
+        ("scorer", "import scipy", ["scipy"]),
+        ("scorer", "from scipy import special", ["scipy.special"]),
+        ("scorer", "import scipy.fftpack", ["scipy.fftpack"]),
+        ("scorer", "if True:\n    import numba", ["numba"]),
+        ("scorer", "try:\n    import rich\nexcept ImportError:\n    pass", ["rich"]),
+        ("scorer", "class A:\n    import librosa", ["librosa"]),
+        ("scorer", "def f():\n    import librosa", []),
+        ("scorer", "if TYPE_CHECKING:\n    import rich\nelse:\n    import pooch", ["pooch"]),
+        ("em.kernels", "from numba import njit\nimport typer", ["typer"]),
+        ("cli", "import typer", []),
+    ],
+)
+def test_heavy_imports_are_seen_where_they_run_at_once(name, source, found):
+    assert heavy(name, ast.parse(source)) == found
+
+
+def test_a_body_is_counted_without_its_docstring():
+    function = ast.parse('def f():\n    """One.\n\n    Two.\n    """\n    a = 1\n\n    return a').body[0]
+    assert body_lines(function) == 3
+    assert body_lines(ast.parse('def f():\n    """One."""').body[0]) == 0
