@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,49 @@ class Recipe:
         scores = scorer.score([frames for _, frames in test], self.jobs)
         decisions = scorer.decide(scores, [utterance.id for utterance, _ in test])
         return judge(model, decisions, {utterance.id: utterance.label(label) for utterance, _ in test})
+
+    def compare(
+        self,
+        utterances: Sequence[Utterance],
+        label: str,
+        features: Mapping[str, Sequence[Any]],
+        n_components: Sequence[int],
+        held_out: Sequence[Callable[[Utterance], bool]],
+    ) -> None:
+        """Cross-validate every combination of settings on these utterances and print them, the best first.
+
+        Parameters
+        ----------
+        utterances : sequence of Utterance
+            Of the training part alone.
+        label : str
+        features : mapping
+            Values to try of settings of `FeatureConfig`; the others are those of config.toml.
+        n_components : sequence of int
+            Values to try.
+        held_out : sequence of callables
+            One a fold: says which utterances it holds out.
+        """
+        rows: list[tuple[Any, ...]] = []
+        for values in product(*features.values()):
+            config = replace(self.features(), **dict(zip(features, values, strict=True)))
+            extraction = self.extract(utterances, config)
+            for count in n_components:
+                training = replace(self.training(), n_components=count)
+                folds = [self._fold(extraction, label, out, training) for out in held_out]
+                right, total = sum(fold.n_correct for fold in folds), sum(fold.n_utterances for fold in folds)
+                rows.append((*map(str, values), count, right / total))
+        rows.sort(key=lambda row: -float(row[-1]))
+        print_table("", (*features, "n_components", "accuracy"), rows)
+
+    def _fold(
+        self,
+        extraction: Extraction,
+        label: str,
+        held_out: Callable[[Utterance], bool],
+        training: TrainingSettings,
+    ) -> Evaluation:
+        return self.identify(extraction, label, lambda utterance: not held_out(utterance), held_out, training)
 
     def finish(
         self,

@@ -1,5 +1,6 @@
 """Spoken digits of the Free Spoken Digit Dataset: the official split, and speakers never heard in training."""
 
+from dataclasses import replace
 from itertools import combinations
 from statistics import mean
 
@@ -25,7 +26,9 @@ def accuracy(
 def main() -> None:
     recipe = Recipe(__file__, "Spoken digits of the Free Spoken Digit Dataset")
     extraction = recipe.extract(recipe.utterances(CORPUS, "fsdd/utterances.jsonl"))
-    candidates = [recipe.training(table) for table in recipe.config["candidates"]]
+    candidates = [
+        replace(recipe.training(), n_components=count) for count in recipe.config["choice"]["n_components"]
+    ]
     speakers = sorted({utterance.label("speaker") for utterance in extraction.utterances})
 
     with recipe.stage("official split"):

@@ -17,7 +17,7 @@ from speechgmm.trainer import train_on_frames
 Utterances = list[tuple[NDArray[np.float32], str]]
 PUBLISHED = [
     ("accuracy", 0.941, "Kudo et al. (1999)"),
-    ("accuracy", 0.962, "Kudo et al. (1999), HMM"),
+    ("accuracy", 0.962, "Kudo et al. (1999)"),
 ]
 
 
