@@ -133,7 +133,11 @@ def manifest_check(
 def manifest_split(
     manifest: Annotated[Path, typer.Argument(help="Manifest to split.")],
     by: Annotated[
-        str, typer.Option("--by", help="Label whose values stay together, such as speaker or session.")
+        str,
+        typer.Option(
+            "--by",
+            help="Label whose values stay together, such as speaker or session; id for single utterances.",
+        ),
     ],
     output: Output,
     within: Annotated[

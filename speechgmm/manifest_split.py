@@ -32,7 +32,8 @@ def split(
     utterances : iterable of Utterance
         What `split` they have is replaced.
     by : str
-        A label that every utterance has: "speaker" for sides that share no speaker.
+        A label that every utterance has: "speaker" for sides that share no speaker. "id" stands for the
+        utterance itself, where there is nothing that must stay together.
     fractions : mapping of str to float
         The share of each side; two sides or more, which sum to 1.
     within : str, optional
@@ -58,12 +59,16 @@ def split(
     ):
         raise InputError(f"`fractions` is {dict(fractions)}; it must be two or more, above 0, with the sum 1")
     labels = (by,) if within is None else (within, by)
-    groups = [tuple(utterance.label(name) for name in labels) for utterance in utterances]
+    groups = [tuple(_value(utterance, name) for name in labels) for utterance in utterances]
     _refuse_shared_files(utterances, groups)
     sides = _divide(set(groups), fractions, labels, seed)
     return [
         replace(utterance, split=sides[group]) for utterance, group in zip(utterances, groups, strict=True)
     ]
+
+
+def _value(utterance: Utterance, name: str) -> str:
+    return utterance.id if name == "id" and name not in utterance.labels else utterance.label(name)
 
 
 def _refuse_shared_files(utterances: Sequence[Utterance], groups: Sequence[tuple[str, ...]]) -> None:

@@ -188,3 +188,11 @@ def test_an_utterance_without_the_label_is_named():
 def test_a_nameless_side_is_refused():
     with pytest.raises(InputError, match=r"`split` is ''; it must be text that is not empty"):
         split(speakers(5), "speaker", {"": 0.5, "test": 0.5})
+
+
+def test_id_stands_for_single_utterances():
+    divided = split(speakers(10), by="id", within="speaker")  # two takes each
+    assert all(sides == {"train", "test"} for sides in sides_of(divided, "speaker").values())
+    labelled = [Utterance("a", "a.wav", labels={"id": "x"}), Utterance("b", "b.wav", labels={"id": "x"})]
+    with pytest.raises(InputError, match="there are 1 groups by 'id'"):
+        split(labelled, by="id")

@@ -91,7 +91,7 @@ def main() -> None:
     }
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     accuracy: dict[str, float] = {}
-    for name, contender in contenders.items():
+    for contender in contenders.values():
         contender(few)
     for _ in range(options.repeats):
         for name, contender in contenders.items():
