@@ -31,7 +31,7 @@ def write_atomically(path: str | Path, content: bytes | str) -> None:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as handle:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".speechgmm-", delete=False) as handle:
             temporary = handle.name
             handle.write(content)
             handle.flush()

@@ -4,9 +4,13 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
+from itertools import islice
 from typing import Any, Literal, Protocol, TypeVar
 
 from speechgmm.errors import InputError
+
+# Results of each worker that may wait to be taken.
+WAITING = 16
 
 Workers = Literal["threads", "processes"]
 Item = TypeVar("Item")
@@ -23,6 +27,12 @@ def no_progress(stage: str, done: int, total: int) -> None:
     """Show nothing."""
 
 
+def check_jobs(n_jobs: int) -> None:
+    """Raise `InputError` unless `n_jobs` is a whole number other than 0."""
+    if isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or n_jobs == 0:
+        raise InputError(f"`n_jobs` is {n_jobs!r}; it must be 1 or more, or -1 for all cores")
+
+
 def worker_count(n_jobs: int) -> int:
     """How many workers `n_jobs` stands for: 1 and more as given, -1 all cores, -2 all but one.
 
@@ -31,8 +41,7 @@ def worker_count(n_jobs: int) -> int:
     InputError
         If `n_jobs` is 0 or not a whole number.
     """
-    if isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or n_jobs == 0:
-        raise InputError(f"`n_jobs` is {n_jobs!r}; it must be 1 or more, or -1 for all cores")
+    check_jobs(n_jobs)
     if n_jobs > 0:
         return n_jobs
     import joblib
@@ -61,16 +70,18 @@ def ordered_map(
         Threads for work that releases the interpreter lock: NumPy on large arrays, BLAS, FFT, the compiled
         kernels. `joblib.parallel_config` may choose another backend.
     """
+    check_jobs(n_jobs)
     if n_jobs == 1 or (isinstance(items, Sequence) and len(items) < 2):
         yield from map(function, items)
         return
     # Imported here: it takes longer than classifying a short file.
     import joblib
 
-    parallel = joblib.Parallel(
-        n_jobs=worker_count(n_jobs), prefer=prefer, return_as="generator", pre_dispatch="2*n_jobs"
-    )
-    yield from parallel(joblib.delayed(function)(item) for item in items)
+    workers, rest = worker_count(n_jobs), iter(items)
+    # In slices, because joblib goes on working however many results wait to be taken.
+    with joblib.Parallel(n_jobs=workers, prefer=prefer, return_as="generator") as parallel:
+        while slice_ := list(islice(rest, WAITING * workers)):
+            yield from parallel(joblib.delayed(function)(item) for item in slice_)
 
 
 def largest_first(
@@ -99,6 +110,14 @@ def _controller() -> Any:
     return ThreadpoolController()
 
 
+def _take_control() -> None:
+    """Let this thread set the limit: threadpoolctl 3.8 and later otherwise heed only the one that set it last."""
+    for library in _controller().lib_controllers:
+        clear = getattr(library, "clear_controlling_thread", None)
+        if clear is not None:
+            clear(force=True)
+
+
 _lock = threading.Lock()
 _holders = 0
 _limit: AbstractContextManager[Any] | None = None
@@ -114,6 +133,7 @@ def one_blas_thread() -> Iterator[None]:
     global _holders, _limit
     with _lock:
         if _holders == 0:
+            _take_control()
             _limit = _controller().limit(limits=1, user_api="blas")
             _limit.__enter__()
         _holders += 1
@@ -123,5 +143,6 @@ def one_blas_thread() -> Iterator[None]:
         with _lock:
             _holders -= 1
             if _holders == 0 and _limit is not None:
+                _take_control()
                 _limit.__exit__(None, None, None)
                 _limit = None

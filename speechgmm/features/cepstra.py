@@ -15,6 +15,8 @@ Float64s = NDArray[np.float64]
 BLOCK = 256
 # The least power of a band; -100 dB, as in librosa.
 LEAST_POWER = 1e-10
+# Float audio may well exceed 1, but the square of what exceeds this has no place in float32.
+LOUDEST = 1e9
 DECIBELS = 10.0 / np.log(10.0)
 
 
@@ -75,7 +77,8 @@ class CepstralAnalyser:
         self._window = (raised - (1.0 - raised) * np.cos(turns)).astype(np.float32)
         self._filters = np.ascontiguousarray(mel_filters(config), np.float32)
         transform = scipy.fft.dct(np.eye(config.n_mels), type=2, norm="ortho", axis=1)
-        self._transform = np.ascontiguousarray(DECIBELS * transform[:, : config.n_coefficients], np.float32)
+        # In float64: log powers near -100 dB add up to thousands before they cancel.
+        self._transform = np.ascontiguousarray(DECIBELS * transform[:, : config.n_coefficients])
 
     def bands(self, samples: Float32s) -> Float32s:
         """Power in each mel band of each frame, (n_frames, n_mels), never below 1e-10.
@@ -99,17 +102,25 @@ class CepstralAnalyser:
         np.maximum(bands, np.float32(LEAST_POWER), out=bands)
         return bands
 
-    def cepstra(self, bands: Float32s) -> Float32s:
-        """Cosine transform of the band powers in dB, (n_frames, n_coefficients)."""
+    def cepstra(self, bands: Float32s, keep: slice = slice(None)) -> Float32s:
+        """Cosine transform of the band powers in dB, (n_frames, n_coefficients).
+
+        `keep` are the frames of the utterance itself, whose loudest band `top_db` counts from.
+        """
         if self.config.top_db:
-            bands = np.maximum(bands, bands.max() * np.float32(10.0 ** (-self.config.top_db / 10.0)))
-        return np.asarray(np.log(bands) @ self._transform)
+            bands = np.maximum(bands, bands[keep].max() * np.float32(10.0 ** (-self.config.top_db / 10.0)))
+        return np.asarray(np.log(bands) @ self._transform, np.float32)
 
     def _frames(self, samples: Float32s) -> Float32s:
         """Overlapping windows centred at multiples of the hop, a view of shape (n_frames, window_samples)."""
         samples = np.asarray(samples, np.float32)
         if samples.ndim != 1 or samples.size == 0:
             raise InputError(f"`samples` has shape {samples.shape}; it must be one row of at least 1 sample")
+        peak = float(np.abs(samples).max())
+        if not peak <= LOUDEST:
+            raise InputError(
+                f"`samples` reach {peak:g}; they must be finite, and lie in [-1, 1] (integers not scaled?)"
+            )
         config = self.config
         # As in librosa: an FFT frame is centred, and the window is centred in the FFT frame.
         before = config.fft_length // 2 - (config.fft_length - config.window_samples) // 2

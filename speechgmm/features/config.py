@@ -150,7 +150,9 @@ class FeatureConfig:
     def context(self) -> int:
         """Frames to either side that a frame's values depend on, by its window and its deltas."""
         window = math.ceil((self.window_samples / 2 + 1) / self.hop_samples)
-        return window + self.delta_orders * self.delta_width
+        # Edges of the polynomial method take the value of a frame `delta_width` further in.
+        reach = self.delta_orders if self.delta_method == "regression" else 2 * min(1, self.delta_orders)
+        return window + reach * self.delta_width
 
     def frame_range(self, start: float, end: float) -> tuple[int, int]:
         """First frame of a stretch and the first after it: the frames with start <= i * hop_length < end.
@@ -183,7 +185,7 @@ class FeatureConfig:
         settings = dict(settings)
         preset = settings.pop("preset", "default")
         known = {field.name for field in dataclasses.fields(cls)}
-        unknown = sorted(set(settings) - known)
+        unknown = sorted(map(str, set(settings) - known))
         if unknown:
             raise InputError(f"unknown feature setting {unknown[0]!r}; known are {', '.join(sorted(known))}")
         return cls.preset(preset, **settings)
@@ -195,11 +197,11 @@ class FeatureConfig:
         "default" is this class's. "librosa" is what `librosa.feature.mfcc` does at the same sample rate by
         default (its 128 bands are too narrow for speech at low rates; it is there for comparison).
         """
-        if name not in PRESETS:
+        if not isinstance(name, str) or name not in PRESETS:
             raise InputError(f"there is no feature preset {name!r}; there are {', '.join(sorted(PRESETS))}")
         rate = settings.get("sample_rate", PRESETS[name].get("sample_rate", cls.sample_rate))
         chosen = dict(PRESETS[name])
-        if name == "librosa":
+        if name == "librosa" and type(rate) is int and rate > 0:
             chosen |= {"window_length": 2048 / rate, "hop_length": 512 / rate}
         return cls(**(chosen | settings))
 
@@ -211,6 +213,8 @@ def _check_types(config: FeatureConfig) -> None:
         kind = type(default)
         good = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
         if kind is float and isinstance(value, int) and not isinstance(value, bool):
+            if abs(value) > 2**53:  # no setting is near, and float() may overflow
+                raise InputError(f"feature setting `{field.name}` is {value!r:.20}; it must be like {default!r}")
             object.__setattr__(config, field.name, float(value))
         elif not good or (kind is float and not math.isfinite(value)):
             raise InputError(f"feature setting `{field.name}` is {value!r}; it must be like {default!r}")

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from speechgmm.features.config import FeatureConfig
 from speechgmm.features.dynamics import add_deltas
 from speechgmm.features.normalise import normalise
 from speechgmm.manifest import Segment, Utterance
-from speechgmm.parallel import Progress, Workers, no_progress, one_blas_thread, ordered_map
+from speechgmm.parallel import Progress, Workers, no_progress, check_jobs, one_blas_thread, ordered_map
 
 Float32s = NDArray[np.float32]
 
@@ -96,16 +97,17 @@ class FeatureExtractor:
         Raises
         ------
         InputError
-            If there are no samples.
+            If there are no samples, or they are not floats of a sensible size.
         """
         with one_blas_thread():
-            return self._frames(np.asarray(samples, np.float32))
+            return self._frames(_as_float32(samples))
 
     def from_utterance(self, utterance: Utterance) -> Float32s:
         """Frames of one utterance, read from its file.
 
         Of an utterance with start or end only that stretch is read, and as much around it as its windows and
-        deltas reach; its frames are those of the whole file with start <= time < end.
+        deltas reach; its frames are those of the whole file with start <= time < end. What looks at a whole
+        utterance (normalisation, speech activity, `top_db`) looks at that stretch alone.
 
         Raises
         ------
@@ -125,7 +127,7 @@ class FeatureExtractor:
         Raises
         ------
         InputError
-            If a segment reaches beyond the utterance, or speech activity is on: it drops frames, and with them
+            If a segment is empty or reaches beyond the utterance, or speech activity is on: it drops frames, and with them
             the time of the others.
         """
         if self.config.speech_activity:
@@ -134,6 +136,11 @@ class FeatureExtractor:
         length = len(frames) * self.config.hop_samples / self.config.sample_rate
         pieces = []
         for segment in segments:
+            if not 0 <= segment.start < segment.end:
+                raise InputError(
+                    f"{utterance.id}: segment {segment.label!r} goes from {segment.start:g} s to {segment.end:g} s; "
+                    "it must start at 0 or later and end after that"
+                )
             if segment.end > length + 1e-3:
                 raise InputError(
                     f"{utterance.id}: segment {segment.label!r} ends at {segment.end:g} s; "
@@ -181,17 +188,16 @@ class FeatureExtractor:
 
     def _outcomes(self, utterances: Sequence[Utterance], n_jobs: int) -> Iterator[_Outcome]:
         """What becomes of each utterance, in order, by the workers that suit their length."""
-        first = self._attempt_all(utterances[:PROBE])
-        yield from first
-        rest = utterances[PROBE:]
-        seconds = sum(outcome.seconds for outcome in first) / max(1, len(first))
+        check_jobs(n_jobs)
+        seconds = [_seconds(utterance) for utterance in utterances[:PROBE]]
+        short = sum(seconds) < SHORT * len(seconds)
         size: int = 1
         prefer: Workers = "threads"
-        if seconds < SHORT and len(rest) >= MANY:
+        if short and len(utterances) >= MANY:
             size, prefer = BATCH, "processes"
-        elif seconds < SHORT:
+        elif short:
             n_jobs = 1
-        batches = [rest[start : start + size] for start in range(0, len(rest), size)]
+        batches = [utterances[start : start + size] for start in range(0, len(utterances), size)]
         for outcomes in ordered_map(self._attempt_all, batches, n_jobs, prefer):
             yield from outcomes
 
@@ -207,7 +213,7 @@ class FeatureExtractor:
             return _Outcome(None, 0.0, 0, str(error))
         seconds = samples.size / self.config.sample_rate
         if utterance.start is not None or utterance.end is not None:
-            seconds = (keep.stop - keep.start) * self.config.hop_samples / self.config.sample_rate
+            seconds = _seconds(utterance)
         return _Outcome(frames, seconds, file_rate)
 
     def _read(self, utterance: Utterance) -> tuple[Float32s, int, slice]:
@@ -227,6 +233,11 @@ class FeatureExtractor:
             raise InputError(
                 f"{utterance.audio}: utterance {utterance.id!r} ends at {end:g} s; the file ends at {duration:g} s"
             )
+        if (utterance.start or 0.0) >= duration:
+            raise InputError(
+                f"{utterance.audio}: utterance {utterance.id!r} starts at {utterance.start:g} s; "
+                f"the file ends at {duration:g} s"
+            )
         hop = config.hop_samples / config.sample_rate
         first, stop = config.frame_range(utterance.start or 0.0, end)
         first = min(first, int(duration / hop))
@@ -241,7 +252,7 @@ class FeatureExtractor:
         config = self.config
         bands = self._analyser.bands(samples)
         frames = add_deltas(
-            self._analyser.cepstra(bands), config.delta_orders, config.delta_width, config.delta_method
+            self._analyser.cepstra(bands, keep), config.delta_orders, config.delta_width, config.delta_method
         )
         bands, frames = bands[keep], frames[keep]
         if config.speech_activity:
@@ -256,3 +267,22 @@ class FeatureExtractor:
                 SpeechGMMWarning,
                 stacklevel=3,
             )
+
+
+def _as_float32(samples: NDArray[Any]) -> Float32s:
+    """Samples given by a caller, who may have forgotten to scale integers."""
+    samples = np.asarray(samples)
+    if samples.dtype.kind != "f":
+        raise InputError(
+            f"`samples` are {samples.dtype}; they must be floats in [-1, 1] (divide integers by 2**15?)"
+        )
+    return samples.astype(np.float32, copy=False)
+
+
+def _seconds(utterance: Utterance) -> float:
+    """How long an utterance is; 0 if its file cannot be read, which its turn will show."""
+    try:
+        end = audio_info(utterance.audio).duration
+    except InputError:
+        return 0.0
+    return min(end, utterance.end or end) - (utterance.start or 0.0)
