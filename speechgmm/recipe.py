@@ -78,11 +78,12 @@ class Recipe:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time a stage and print how long it took."""
+        """Time a stage and print how long it took; the times of a stage that comes again add up."""
         start = time.perf_counter()
         yield
-        self._stages[name] = time.perf_counter() - start
-        print(f"{name:<32} {self._stages[name]:8.2f} s", flush=True)
+        seconds = time.perf_counter() - start
+        self._stages[name] = self._stages.get(name, 0.0) + seconds
+        print(f"{name:<32} {seconds:8.2f} s", flush=True)
 
     def extract(self, utterances: Sequence[Utterance], features: FeatureConfig | None = None) -> Extraction:
         """Features of all utterances, as a stage; every one must be readable.

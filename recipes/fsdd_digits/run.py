@@ -1,7 +1,8 @@
 """Spoken digits of the Free Spoken Digit Dataset: the official split, and speakers never heard in training."""
 
+from collections.abc import Collection
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, product
 from statistics import mean
 
 from speechgmm.corpora.fsdd import CORPUS
@@ -10,27 +11,33 @@ from speechgmm.recipe import Recipe, run
 from speechgmm.settings import TrainingSettings
 
 
-def accuracy(
-    recipe: Recipe, extraction: Extraction, without: set[str], tested: str, training: TrainingSettings
-) -> float:
-    """Accuracy on one speaker of models trained on all speakers but some."""
-    return recipe.identify(
+def accuracies(
+    recipe: Recipe, extraction: Extraction, left_out: Collection[str], training: TrainingSettings
+) -> dict[str, float]:
+    """Accuracy on each of some speakers, of models trained on all the others."""
+    evaluation = recipe.identify(
         extraction,
         "digit",
-        lambda utterance: utterance.label("speaker") not in without,
-        lambda utterance: utterance.label("speaker") == tested,
+        lambda utterance: utterance.label("speaker") not in left_out,
+        lambda utterance: utterance.label("speaker") in left_out,
         training,
-    ).accuracy
+    )
+    labels = {utterance.id: utterance.labels for utterance in extraction.utterances}
+    right: dict[str, list[bool]] = {speaker: [] for speaker in left_out}
+    for decision in evaluation.decisions:
+        truth = labels[decision.utterance]
+        right[truth["speaker"]].append(decision.label == truth["digit"])
+    return {speaker: mean(answers) for speaker, answers in right.items()}
 
 
 def main() -> None:
     recipe = Recipe(__file__, "Spoken digits of the Free Spoken Digit Dataset")
-    extraction = recipe.extract(recipe.utterances(CORPUS, "fsdd/utterances.jsonl"))
-    candidates = [
-        replace(recipe.training(), n_components=count) for count in recipe.config["choice"]["n_components"]
-    ]
-    speakers = sorted({utterance.label("speaker") for utterance in extraction.utterances})
+    utterances = recipe.utterances(CORPUS, "fsdd/utterances.jsonl")
+    speakers = sorted({utterance.label("speaker") for utterance in utterances})
+    choice = dict(recipe.config["choice"])
+    counts = choice.pop("n_components")
 
+    extraction = recipe.extract(utterances)
     with recipe.stage("official split"):
         official = recipe.identify(
             extraction,
@@ -39,21 +46,29 @@ def main() -> None:
             lambda utterance: utterance.split == "test",
             recipe.training(),
         )
-    # Models without speakers a and b serve both: b's test while a is left out, and a's while b is.
-    inner: dict[tuple[str, int], list[float]] = {}
+    # Models without speakers a and b serve both: b tests them while a is left out, and a while b is.
+    inner: dict[str, dict[tuple[int, int], list[float]]] = {speaker: {} for speaker in speakers}
+    extractions = [
+        recipe.extract(utterances, replace(recipe.features(), **dict(zip(choice, values, strict=True))))
+        for values in product(*choice.values())
+    ]
     with recipe.stage("choice for each speaker"):
-        for pair in combinations(speakers, 2):
-            for index, candidate in enumerate(candidates):
-                for left_out, tested in (pair, pair[::-1]):
-                    result = accuracy(recipe, extraction, set(pair), tested, candidate)
-                    inner.setdefault((left_out, index), []).append(result)
+        for index, count, pair in product(range(len(extractions)), counts, combinations(speakers, 2)):
+            settings = replace(recipe.training(), n_components=count)
+            results = accuracies(recipe, extractions[index], pair, settings)
+            for left_out, tested in (pair, pair[::-1]):
+                inner[left_out].setdefault((index, count), []).append(results[tested])
     metrics = {"accuracy_official": official.accuracy}
     with recipe.stage("leave one speaker out"):
-        for speaker in speakers:
-            best = max(range(len(candidates)), key=lambda index: mean(inner[speaker, index]))
-            result = accuracy(recipe, extraction, {speaker}, speaker, candidates[best])
+        for speaker, candidates in inner.items():
+            index, count = max(candidates, key=lambda key: mean(candidates[key]))
+            settings = replace(recipe.training(), n_components=count)
+            result = accuracies(recipe, extractions[index], [speaker], settings)[speaker]
             metrics[f"accuracy_without_{speaker}"] = result
-            print(f"  {speaker}: {candidates[best].n_components} components, {result:.2%}")
+            chosen = list(product(*choice.values()))[index]
+            print(
+                f"  without {speaker}: {count} components, {dict(zip(choice, chosen, strict=True))}: {result:.2%}"
+            )
     metrics["accuracy_leave_one_speaker_out"] = mean(list(metrics.values())[1:])
     recipe.finish(metrics, intervals={"accuracy_official": official.interval})
     print("Every speaker used one microphone throughout: unseen speakers bring unseen microphones.")

@@ -170,9 +170,10 @@ class FeatureExtractor:
             With a `Problem` for every utterance that could not be read.
         """
         done: list[tuple[Utterance, _Outcome]] = []
-        for utterance, outcome in zip(utterances, self._outcomes(utterances, n_jobs), strict=True):
-            done.append((utterance, outcome))
-            progress("features", len(done), len(utterances))
+        with one_blas_thread():
+            for utterance, outcome in zip(utterances, self._outcomes(utterances, n_jobs), strict=True):
+                done.append((utterance, outcome))
+                progress("features", len(done), len(utterances))
         good = [(utterance, outcome) for utterance, outcome in done if outcome.frames is not None]
         self._warn_of_low_rates([outcome.file_rate for _, outcome in good])
         return Extraction(
@@ -202,6 +203,7 @@ class FeatureExtractor:
             yield from outcomes
 
     def _attempt_all(self, utterances: Sequence[Utterance]) -> list[_Outcome]:
+        # Again, because this may be another process.
         with one_blas_thread():
             return [self._attempt(utterance) for utterance in utterances]
 
