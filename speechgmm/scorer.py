@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speechgmm.em.coordinates import Coordinates, Float32s, Float64s, Floats, require_finite, require_frames
-from speechgmm.em.mixture import BLOCK, FAR, LOG2_OF_NOTHING, LOG_2, Mixture
+from speechgmm.em.mixture import BLOCK, LOG_2, Mixture
+from speechgmm.em.projection import FAR, LOG2_OF_NOTHING, Projection
 from speechgmm.errors import InputError
 from speechgmm.features.extract import Extraction, FeatureExtractor, Problem
 from speechgmm.manifest import Utterance
@@ -103,19 +104,20 @@ class MixtureBank:
         self._mixtures = tuple(mixtures)
         self._width = max(mixture.n_components for mixture in mixtures)
         self._projections = [self._join(group) for group in self._groups(mixtures)]
+        self._too_sharp = any(projection.too_sharp for projection in self._projections)
 
     def _groups(self, mixtures: Sequence[Mixture]) -> Iterator[Sequence[Mixture]]:
         size = max(1, COLUMNS // self._width)
         for start in range(0, len(mixtures), size):
             yield mixtures[start : start + size]
 
-    def _join(self, mixtures: Sequence[Mixture]) -> Float32s:
+    def _join(self, mixtures: Sequence[Mixture]) -> Projection:
         """Projections side by side, small mixtures filled up with columns that never matter."""
-        joined = np.zeros((2 * self.n_features + 1, len(mixtures), self._width), np.float32)
+        joined = np.zeros((2 * self.n_features + 1, len(mixtures), self._width))
         joined[-1] = LOG2_OF_NOTHING
         for index, mixture in enumerate(mixtures):
             joined[:, index, : mixture.n_components] = mixture.projection(self.coordinates)
-        return joined.reshape(len(joined), -1)
+        return Projection(joined.reshape(len(joined), -1))
 
     def mean_log_likelihoods(self, frames: Floats) -> Float64s:
         """Mean log-likelihood per frame under each mixture, (n_mixtures,) float64.
@@ -127,18 +129,25 @@ class MixtureBank:
         totals = np.zeros(len(self._mixtures))
         for start in range(0, len(frames), BLOCK):
             block = frames[start : start + BLOCK]
-            x = self.coordinates.apply(block).astype(np.float32)
-            far = np.abs(x).max(axis=1) > FAR
+            x = self.coordinates.apply(block)
+            far = np.abs(x).max(axis=1) > (0.0 if self._too_sharp else FAR)
             if far.any():
                 totals += self._exactly(block[far])
                 x = x[~far]
-            expanded = np.concatenate([x, x * x, np.ones((len(x), 1), np.float32)], axis=1)
-            first = 0
-            for projection in self._projections:
-                densities = (expanded @ projection).reshape(len(x), -1, self._width)
-                _add(densities, totals[first : first + densities.shape[1]], compiled)
-                first += densities.shape[1]
+            if len(x):
+                self._add_block(x.astype(np.float32), totals, compiled)
         return totals * LOG_2 / len(frames) - self.coordinates.log_volume
+
+    def _add_block(self, x: Float32s, totals: Float64s, compiled: bool) -> None:
+        """Add the log2-likelihoods of up to 512 frames, given in coordinates, to the totals of the mixtures."""
+        expanded = np.concatenate([x, x * x, np.ones((len(x), 1), np.float32)], axis=1)
+        first = 0
+        for projection in self._projections:
+            flat = np.empty((len(x), projection.matrix.shape[1]), np.float32)
+            projection.log2_densities(expanded, flat)
+            densities = flat.reshape(len(x), -1, self._width)
+            _add(densities, totals[first : first + densities.shape[1]], compiled)
+            first += densities.shape[1]
 
     def _exactly(self, frames: Floats) -> Float64s:
         """Log2-likelihood sums in coordinates of a few frames far from all others, in float64."""

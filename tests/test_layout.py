@@ -20,6 +20,7 @@ ORDER = (
     "em.coordinates",
     "em.kernels",
     "em.mixture",
+    "em.projection",
     "em.sources",
     "em.statistics",
     "em.fit",

@@ -87,7 +87,12 @@ def require_frames(frames: Any, n_features: int | None = None, name: str = "fram
     ------
     InputError
     """
-    array = frames if isinstance(frames, np.ndarray) else np.asarray(frames)
+    try:
+        array = frames if isinstance(frames, np.ndarray) else np.asarray(frames)
+    except ValueError as error:
+        raise InputError(f"`{name}` is no array of numbers (rows of different lengths?)") from error
+    if array.dtype.kind not in "fiubO":
+        raise InputError(f"`{name}` holds {array.dtype} values; numbers are needed")
     if array.dtype not in (np.float32, np.float64):
         try:
             array = array.astype(np.float64)
@@ -109,7 +114,9 @@ def require_frames(frames: Any, n_features: int | None = None, name: str = "fram
 
 def require_finite(frames: Floats, first_row: int = 0, name: str = "frames") -> None:
     """Raise `InputError` naming the first row and column that is NaN or infinite."""
-    if not np.isfinite(np.sum(frames, dtype=np.float64)):
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = np.sum(frames, dtype=np.float64)
+    if not np.isfinite(total):
         rows, columns = np.nonzero(~np.isfinite(frames))
         if rows.size:
             row, column = int(rows[0]), int(columns[0])

@@ -15,6 +15,8 @@ from speechgmm.errors import InputError, SpeechGMMWarning
 
 # A component with fewer frames than this has lost them to others and describes nothing.
 DEAD = 0.5
+# The least variance of a component, in units of the coordinates: less cannot be told from rounding.
+LEAST_VARIANCE = 1e-6
 # A heavy component is split this many deviations to either side of its mean.
 SPLIT = 0.2
 
@@ -55,7 +57,7 @@ def maximise(statistics: Statistics, variance_floor: Float64s | float = 0.0) -> 
     ----------
     statistics : Statistics
     variance_floor : float or (n_features,)
-        In the frames' own units, squared.
+        In the frames' own units, squared. Never below a millionth of the squared scale of the coordinates.
 
     References
     ----------
@@ -67,7 +69,7 @@ def maximise(statistics: Statistics, variance_floor: Float64s | float = 0.0) -> 
     means = statistics.first / zeroth
     variances = np.where(alive[:, None], statistics.second / zeroth - means * means, 1.0)
     # Where a component has no spread at all, rounding may leave less than nothing.
-    floor = np.maximum(variance_floor, np.finfo(np.float32).tiny) / np.square(coordinates.scale)
+    floor = np.maximum(variance_floor / np.square(coordinates.scale), LEAST_VARIANCE)
     return Mixture(
         weights=statistics.zeroth / statistics.zeroth.sum(),
         means=coordinates.origin + coordinates.scale * means,
@@ -120,6 +122,7 @@ def fit(
     source = as_source(frames)
     measured = moments(source, n_jobs)
     coordinates = Coordinates.from_moments(measured.mean, measured.variance)
+    _warn_of_constants(measured)
     floor = absolute_floor(measured, variance_floor)
     mixture, converged = start, False
     history: list[float] = []
@@ -142,7 +145,17 @@ def fit(
 
 
 def absolute_floor(measured: Moments, variance_floor: Float64s | float) -> Float64s:
-    """The variance floor in the frames' units squared; warns of dimensions that do not vary."""
+    """The variance floor in the frames' units squared."""
+    constant = constant_dimensions(measured.mean, measured.variance)
+    reference = reference_variance(measured.mean, measured.variance)
+    floor = np.asarray(variance_floor, np.float64)
+    if floor.ndim == 0:
+        return floor * reference
+    # A constant dimension needs a floor of its own where the given one is nothing.
+    return np.where(constant, np.maximum(floor, 1e-3 * reference), floor)
+
+
+def _warn_of_constants(measured: Moments) -> None:
     constant = constant_dimensions(measured.mean, measured.variance)
     if constant.any():
         warnings.warn(
@@ -151,12 +164,6 @@ def absolute_floor(measured: Moments, variance_floor: Float64s | float) -> Float
             SpeechGMMWarning,
             stacklevel=3,
         )
-    reference = reference_variance(measured.mean, measured.variance)
-    floor = np.asarray(variance_floor, np.float64)
-    if floor.ndim == 0:
-        return floor * reference
-    # A constant dimension needs a floor of its own where the given one is nothing.
-    return np.where(constant, np.maximum(floor, 1e-3 * reference), floor)
 
 
 def reseed(mixture: Mixture, zeroth: Float64s, allowed: bool = True) -> Mixture:
@@ -171,14 +178,17 @@ def reseed(mixture: Mixture, zeroth: Float64s, allowed: bool = True) -> Mixture:
         Whether to split; otherwise, or where the heaviest has too few frames for two, the dead are dropped.
     """
     weights, means, variances = mixture.weights.copy(), mixture.means.copy(), mixture.covariances.copy()
-    counts, alive = zeroth.copy(), zeroth >= DEAD
+    counts, alive = zeroth.copy(), zeroth >= min(DEAD, zeroth.max())
+    shares = np.ones(len(zeroth))
     for dead in np.flatnonzero(~alive):
         heaviest = int(np.argmax(np.where(alive, counts, -1.0)))
         if not allowed or counts[heaviest] < 4 * DEAD:
             break
         counts[dead] = counts[heaviest] = counts[heaviest] / 2
         weights[dead] = weights[heaviest] = weights[heaviest] / 2
-        step = SPLIT * np.sqrt(variances[heaviest])
+        # Halves of halves move less, or they would land on one another and never part.
+        step = SPLIT * np.sqrt(variances[heaviest] * shares[heaviest])
+        shares[dead] = shares[heaviest] = shares[heaviest] / 2
         means[dead], means[heaviest] = means[heaviest] + step, means[heaviest] - step
         variances[dead] = variances[heaviest]
         alive[dead] = True

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from speechgmm.em import kernels
-from speechgmm.em.coordinates import Coordinates, Float32s, Float64s
+from speechgmm.em.coordinates import Coordinates, Float32s, Float64s, reference_variance
 from speechgmm.em.fit import absolute_floor, maximise
 from speechgmm.em.mixture import BLOCK, Mixture
 from speechgmm.em.sources import as_source
@@ -52,22 +52,27 @@ def kmeans(
     """
     if isinstance(n_components, bool) or not isinstance(n_components, int | np.integer) or n_components < 1:
         raise InputError(f"`n_components` is {n_components!r}; it must be a whole number of 1 or more")
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise InputError(f"`seed` is {seed!r}; it must be a whole number of 0 or more")
+    if max_iterations < 0 or not np.all(np.asarray(variance_floor) >= 0):
+        raise InputError(
+            f"`max_iterations` {max_iterations} and `variance_floor` {variance_floor} must not be negative"
+        )
     source = as_source(frames)
     measured = moments(source, n_jobs)
     coordinates = Coordinates.from_moments(measured.mean, measured.variance)
     rng = np.random.default_rng(seed)
     sample = source.rows(_sample_rows(source.n_frames, LLOYD_SAMPLE * n_components, rng))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SpeechGMMWarning)  # the fit that follows says so once
-        floor = absolute_floor(measured, variance_floor)
+    floor = absolute_floor(measured, variance_floor)
     with one_blas_thread():
         expanded = np.empty((len(sample), 2 * source.n_features + 1), np.float32)
         for start in range(0, len(sample), BLOCK):
             expand_block(sample[start : start + BLOCK], coordinates, expanded[start : start + BLOCK])
-        points = expanded[:, : source.n_features]
-        seeding = np.ascontiguousarray(points[: SEEDING_SAMPLE * n_components])
-        centres = _plus_plus(seeding, n_components, rng)
-        sums = _lloyd(expanded, centres, max_iterations)
+        # Scales of coordinates are powers of two; clusters must not depend on the unit of a feature.
+        unit = coordinates.scale / np.sqrt(reference_variance(measured.mean, measured.variance))
+        points = expanded[:, : source.n_features] * unit.astype(np.float32)
+        centres = _plus_plus(points[: SEEDING_SAMPLE * n_components], n_components, rng)
+        sums = _lloyd(points, expanded, centres, unit, max_iterations)
     return maximise(_as_statistics(sums, measured, coordinates), floor)
 
 
@@ -83,8 +88,8 @@ def _plus_plus(points: Float32s, n_centres: int, rng: np.random.Generator) -> Fl
     chosen = [int(rng.integers(len(points)))]
     nearest = _squared_distances(points, norms, chosen)[0]
     while len(chosen) < n_centres:
-        # Rounding leaves a copy of a centre at a distance of about 1e-6 of its norm, never a new place.
-        mass = np.cumsum(np.where(nearest > 1e-6 * (1 + norms), nearest, 0.0), dtype=np.float64)
+        # Rounding leaves a copy of a centre at a squared distance of up to 1e-6 of its squared norm.
+        mass = np.cumsum(np.where(nearest > 1e-6 * norms, nearest, 0.0), dtype=np.float64)
         if mass[-1] <= 0:
             warnings.warn(
                 f"{n_centres} components asked for, but only {len(chosen)} distinct frames found: "
@@ -110,17 +115,18 @@ def _squared_distances(points: Float32s, norms: Float32s, rows: Any) -> Float32s
     return result
 
 
-def _lloyd(expanded: Float32s, centres: Float32s, max_iterations: int) -> Float64s:
+def _lloyd(
+    points: Float32s, expanded: Float32s, centres: Float32s, unit: Float64s, max_iterations: int
+) -> Float64s:
     """Move centres to the means of their frames until the error settles; return the sums of each cluster."""
     n_features = centres.shape[1]
-    points = np.ascontiguousarray(expanded[:, :n_features])
-    total_norm = float(expanded[:, n_features : 2 * n_features].sum(dtype=np.float64))
+    total_norm = float(np.einsum("ij,ij->", points, points, dtype=np.float64))
     previous = np.inf
     for _ in range(max(1, max_iterations)):
         sums, affinity = _assign(points, expanded, centres)
         error = total_norm - 2 * affinity
         occupied = sums[:, -1] > 0
-        centres[occupied] = sums[occupied, :n_features] / sums[occupied, -1:]
+        centres[occupied] = unit * sums[occupied, :n_features] / sums[occupied, -1:]
         if previous - error <= 1e-3 * max(error, 0.0):
             break
         previous = error

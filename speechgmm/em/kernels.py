@@ -16,22 +16,31 @@ from numba.extending import intrinsic
 from speechgmm.errors import SpeechGMMWarning
 
 OPTIONS = {"nogil": True, "fastmath": True, "error_model": "numpy"}
+# Frames may be read-only, as memory maps are.
+FRAMES32 = types.Array(types.float32, 2, "C", readonly=True)
+FRAMES64 = types.Array(types.float64, 2, "C", readonly=True)
+VECTOR32, VECTOR64, MATRIX32 = types.float32[::1], types.float64[::1], types.float32[:, ::1]
+
+_cacheable = True
 
 
-def compiled(*signatures: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def compiled(*signatures: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Compile for the given signatures now; keep the result on disk where a folder for it can be written."""
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        global _cacheable
         try:
-            return njit(list(signatures), cache=True, **OPTIONS)(function)  # type: ignore[no-any-return]
+            if _cacheable:
+                return njit(list(signatures), cache=True, **OPTIONS)(function)  # type: ignore[no-any-return]
         except (RuntimeError, OSError) as error:
+            _cacheable = False  # one warning is enough
             warnings.warn(
                 f"compiled code cannot be kept ({error}); it is compiled anew in every process. "
                 "Set NUMBA_CACHE_DIR to a folder that can be written.",
                 SpeechGMMWarning,
                 stacklevel=2,
             )
-            return njit(list(signatures), **OPTIONS)(function)  # type: ignore[no-any-return]
+        return njit(list(signatures), **OPTIONS)(function)  # type: ignore[no-any-return]
 
     return decorate
 
@@ -70,8 +79,8 @@ exp2 = njit(inline="always", **OPTIONS)(_exp2)
 
 
 @compiled(
-    "float32(float32[:,::1], float32[::1], float32[::1], float32[:,::1])",
-    "float32(float64[:,::1], float64[::1], float64[::1], float32[:,::1])",
+    types.float32(FRAMES32, VECTOR32, VECTOR32, MATRIX32),
+    types.float32(FRAMES64, VECTOR64, VECTOR64, MATRIX32),
 )
 def expand(frames, origin, inverse_scale, expanded):  # type: ignore[no-untyped-def]
     """Write [x, x², 1] of each frame in the given coordinates; return the largest |x|."""

@@ -8,7 +8,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from speechgmm.em.coordinates import (
     Coordinates,
-    Float32s,
     Float64s,
     Floats,
     require_finite,
@@ -19,12 +18,8 @@ from speechgmm.errors import InputError
 LOG_TWO_PI = float(np.log(2.0 * np.pi))
 LOG_2 = float(np.log(2.0))
 LOG2_E = 1.0 / LOG_2
-# Stands for log2(0) in products: finite, because infinity times zero is not a number.
-LOG2_OF_NOTHING = -1e30
 # Frames handled at a time: their densities stay in cache.
 BLOCK = 512
-# Beyond so many deviations float32 squares lose digits that decide between components.
-FAR = 64.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +81,10 @@ class Mixture:
 
     __hash__ = None  # type: ignore[assignment]
 
+    def __reduce__(self) -> Any:
+        # Through the constructor, so that a copy's arrays are frozen too.
+        return Mixture, (self.weights, self.means, self.covariances)
+
     @property
     def n_components(self) -> int:
         """How many Gaussians there are."""
@@ -111,15 +110,26 @@ class Mixture:
         """
         checked = require_frames(frames, self.n_features)
         require_finite(checked)
-        result = np.empty((len(checked), self.n_components))
+        result = self.unchecked_log_densities(checked)
+        if len(result) and not np.isfinite(result.max(axis=1)).all():
+            raise InputError(
+                "`frames` has values so large that their squares overflow, or so far from every component; "
+                "scale them down"
+            )
+        return result
+
+    def unchecked_log_densities(self, frames: Floats) -> Float64s:
+        """`log_densities` of an array that is known to be sound."""
+        result = np.empty((len(frames), self.n_components))
         with np.errstate(divide="ignore"):
             constants = np.log(self.weights)
         constants = constants - 0.5 * (LOG_TWO_PI * self.n_features + np.log(self.covariances).sum(axis=1))
-        for start in range(0, len(checked), BLOCK):
-            block = np.asarray(checked[start : start + BLOCK], np.float64)
+        for start in range(0, len(frames), BLOCK):
+            block = np.asarray(frames[start : start + BLOCK], np.float64)
             for k in range(self.n_components):
-                distances = np.square(block - self.means[k]) / self.covariances[k]
-                result[start : start + BLOCK, k] = constants[k] - 0.5 * distances.sum(axis=1)
+                with np.errstate(over="ignore", invalid="ignore"):
+                    distances = np.square(block - self.means[k]) / self.covariances[k]
+                    result[start : start + BLOCK, k] = constants[k] - 0.5 * distances.sum(axis=1)
         return result
 
     def log_likelihoods(self, frames: ArrayLike) -> Float64s:
@@ -138,25 +148,23 @@ class Mixture:
         noise = rng.standard_normal((n_frames, self.n_features))
         return self.means[components] + noise * np.sqrt(self.covariances[components])
 
-    def projection(self, coordinates: Coordinates) -> Float32s:
+    def projection(self, coordinates: Coordinates) -> Float64s:
         """The matrix P with `[x, x², 1] @ P` = log2 of weight times density, for x in `coordinates`.
 
         Returns
         -------
-        (2 * n_features + 1, n_components) float32, contiguous
+        (2 * n_features + 1, n_components) float64
         """
         means = coordinates.apply(self.means)
         precisions = np.square(coordinates.scale) / self.covariances
-        constants = -0.5 * (
-            LOG_TWO_PI * self.n_features
-            - np.log(precisions).sum(axis=1)
-            + (means * means * precisions).sum(axis=1)
-        )
-        with np.errstate(divide="ignore"):
-            constants = constants + np.log(self.weights)
+        with np.errstate(divide="ignore", over="ignore"):
+            constants = np.log(self.weights) - 0.5 * (
+                LOG_TWO_PI * self.n_features
+                - np.log(precisions).sum(axis=1)
+                + (means * means * precisions).sum(axis=1)
+            )
         rows = [(means * precisions).T, -0.5 * precisions.T, constants[None, :]]
-        projection = np.maximum(np.concatenate(rows) * LOG2_E, LOG2_OF_NOTHING)
-        return np.ascontiguousarray(projection, np.float32)
+        return np.asarray(np.concatenate(rows) * LOG2_E)
 
     def keep(self, components: NDArray[Any]) -> "Mixture":
         """The mixture of some of its components, weights scaled to sum to 1."""

@@ -8,10 +8,14 @@ import numpy as np
 
 from speechgmm.em import kernels
 from speechgmm.em.coordinates import Coordinates, Float32s, Float64s, Floats, require_finite
-from speechgmm.em.mixture import BLOCK, FAR, LOG_2, Mixture, log_sum_exp
+from speechgmm.em.mixture import BLOCK, LOG_2, Mixture, log_sum_exp
+from speechgmm.em.projection import FAR, Projection
 from speechgmm.em.sources import FrameSource, as_source
 from speechgmm.errors import InputError
 from speechgmm.parallel import one_blas_thread, ordered_map
+
+# What float32 holds, with room for sums of a few.
+LARGEST = 1e37
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +94,8 @@ def moments(frames: Any, n_jobs: int = 1) -> Moments:
         if not np.isfinite(sums).all():
             _explain_overflow(source)
         total, squares = total + sums[0], squares + sums[1]
+    if np.sqrt(squares.max() / source.n_frames) + np.abs(shift).max() > LARGEST:
+        raise InputError("`frames` has values so large that float32 cannot hold them; scale them down")
     mean = total / source.n_frames
     variance = np.maximum(squares / source.n_frames - mean * mean, 0.0)
     return Moments(source.n_frames, mean + shift, variance)
@@ -143,25 +149,32 @@ def accumulate(
     if coordinates is None:
         measured = moments(source, n_jobs)
         coordinates = Coordinates.from_moments(measured.mean, measured.variance)
-    work = partial(_accumulate_shard, mixture, mixture.projection(coordinates), coordinates)
+    projection = Projection(mixture.projection(coordinates))
+    # So few frames do not average rounding away, and float64 costs them nothing.
+    if projection.too_sharp or source.n_frames <= BLOCK:
+        work = partial(_accumulate_shard_exactly, mixture, coordinates)
+    else:
+        work = partial(_accumulate_shard, mixture, projection, coordinates)
     with one_blas_thread():
         parts = ordered_map(work, source.shards(), n_jobs)
         total = next(parts)
         for part in parts:
             total = total + part
+    if not np.isfinite(total.first).all():
+        _explain_overflow(source)
     return total
 
 
 def _accumulate_shard(
-    mixture: Mixture, projection: Float32s, coordinates: Coordinates, shard: Floats
+    mixture: Mixture, projection: Projection, coordinates: Coordinates, shard: Floats
 ) -> Statistics:
     """Statistics of up to `SHARD` frames; the buffers stay in cache from block to block."""
-    n_rows, n_components = projection.shape
+    n_rows, n_components = projection.matrix.shape
     size = min(BLOCK, len(shard))
     expanded = np.empty((size, n_rows), np.float32)
     scaled = np.empty((size, n_rows), np.float32)
     log2_densities = np.empty((size, n_components), np.float32)
-    product = np.empty((n_rows, n_components), np.float32)
+    product = np.empty((n_rows, n_components), np.float64 if projection.sharp.size else np.float32)
     sums, log2_likelihood, far_likelihood = np.zeros((n_rows, n_components)), 0.0, 0.0
     for start in range(0, len(shard), BLOCK):
         block = np.ascontiguousarray(shard[start : start + BLOCK])
@@ -171,9 +184,10 @@ def _accumulate_shard(
             sums += far_sums
             far_likelihood += far_part
         n = len(block)
-        np.matmul(expanded[:n], projection, out=log2_densities[:n])
+        projection.log2_densities(expanded[:n], log2_densities[:n])
         log2_likelihood += kernels.posteriors(log2_densities[:n], expanded[:n], scaled[:n])
         np.matmul(scaled[:n].T, log2_densities[:n], out=product)
+        projection.correct_sums(product, expanded[:n], scaled[:n, -1], log2_densities[:n])
         sums += product
     log_likelihood = log2_likelihood * LOG_2 - len(shard) * coordinates.log_volume + far_likelihood
     return _statistics(sums, log_likelihood, len(shard), coordinates)
@@ -208,11 +222,22 @@ def _set_apart(block: Floats, expanded: Float32s) -> tuple[Floats, Floats]:
     return block[near], block[far]
 
 
+def _accumulate_shard_exactly(mixture: Mixture, coordinates: Coordinates, shard: Floats) -> Statistics:
+    """As `_accumulate_shard`, but all in float64."""
+    sums, log_likelihood = np.zeros((2 * mixture.n_features + 1, mixture.n_components)), 0.0
+    for start in range(0, len(shard), BLOCK):
+        part, part_likelihood = _accumulate_exactly(mixture, coordinates, shard[start : start + BLOCK])
+        sums += part
+        log_likelihood += part_likelihood
+    return _statistics(sums, log_likelihood - len(shard) * coordinates.log_volume, len(shard), coordinates)
+
+
 def _accumulate_exactly(mixture: Mixture, coordinates: Coordinates, frames: Floats) -> tuple[Float64s, float]:
     """The same sums in float64, for the few frames far from all others; log-likelihood in coordinates."""
     x = coordinates.apply(frames)
-    log_densities = mixture.log_densities(frames)
-    log_likelihoods = log_sum_exp(log_densities)
-    gamma = np.exp(log_densities - log_likelihoods[:, None])
+    log_densities = mixture.unchecked_log_densities(frames)
+    with np.errstate(invalid="ignore"):  # a value that is not finite shows in the sums
+        log_likelihoods = log_sum_exp(log_densities)
+        gamma = np.exp(log_densities - log_likelihoods[:, None])
     sums = np.concatenate([x, x * x, np.ones((len(x), 1))], axis=1).T @ gamma
     return sums, float(log_likelihoods.sum()) + len(frames) * coordinates.log_volume

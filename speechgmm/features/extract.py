@@ -16,7 +16,7 @@ from speechgmm.features.config import FeatureConfig
 from speechgmm.features.dynamics import add_deltas
 from speechgmm.features.normalise import normalise
 from speechgmm.manifest import Segment, Utterance
-from speechgmm.parallel import Progress, Workers, no_progress, check_jobs, one_blas_thread, ordered_map
+from speechgmm.parallel import Progress, Workers, check_jobs, no_progress, one_blas_thread, ordered_map
 
 Float32s = NDArray[np.float32]
 
@@ -127,8 +127,8 @@ class FeatureExtractor:
         Raises
         ------
         InputError
-            If a segment is empty or reaches beyond the utterance, or speech activity is on: it drops frames, and with them
-            the time of the others.
+            If a segment is empty or reaches beyond the utterance, or speech activity is on: it drops frames,
+            and with them the time of the others.
         """
         if self.config.speech_activity:
             raise InputError("segments need every frame in its place; switch `speech_activity` off")

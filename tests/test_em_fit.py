@@ -1,0 +1,549 @@
+"""em.fit: EM against scikit-learn and plain loops, and nothing degenerate gets out."""
+
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from speechgmm.em import fit as fit_module
+from speechgmm.em.coordinates import Coordinates
+from speechgmm.em.fit import FitResult, absolute_floor, fit, maximise, reseed
+from speechgmm.em.initialise import kmeans
+from speechgmm.em.mixture import Mixture
+from speechgmm.em.sources import SHARD
+from speechgmm.em.statistics import Statistics, accumulate, moments
+from speechgmm.errors import InputError, SpeechGMMWarning
+from tests import naive
+
+# What the engine promises, per frame: float32 products, summed over frames.
+LARGEST_FALL = 1e-5
+NARROW = "float32 products lose the digits of components narrow beside their distance from the origin"
+
+
+def clusters(seed=0, n_frames=600, n_features=3, n_clusters=3, deviation=0.5):
+    rng = np.random.default_rng(seed)
+    means = 2 * rng.standard_normal((n_clusters, n_features))
+    noise = deviation * rng.standard_normal((n_frames, n_features))
+    return means[rng.integers(n_clusters, size=n_frames)] + noise
+
+
+def start_at(frames, n_components, seed=0):
+    """A start that owes nothing to k-means: some of the frames, with everybody's variance."""
+    rng = np.random.default_rng(seed)
+    means = frames[rng.permutation(len(frames))[:n_components]].astype(np.float64)
+    covariances = np.tile(frames.var(axis=0, dtype=np.float64), (n_components, 1))
+    return Mixture(np.full(n_components, 1 / n_components), means, covariances)
+
+
+def falls(result):
+    """How far the likelihood fell from one iteration to the next, where the history does not mark a re-seed."""
+    changes = np.diff(result.history)
+    marked = [iteration - 1 for iteration in result.reseeded if iteration <= len(changes)]
+    return np.maximum(0.0, -np.delete(changes, marked))
+
+
+def assert_valid(result, frames, least_variance=0.0):
+    mixture = result.mixture
+    for value in (mixture.weights, mixture.means, mixture.covariances, result.history):
+        assert np.isfinite(value).all()
+    assert mixture.weights.sum() == pytest.approx(1.0, abs=1e-9)
+    assert mixture.weights.min() >= 0
+    assert (mixture.covariances > 0).all()
+    assert (mixture.covariances >= least_variance).all()
+    assert mixture.n_features == frames.shape[1]
+    assert np.isfinite(mixture.log_likelihoods(frames)).all()
+
+
+class TestAgainstOthers:
+    @pytest.mark.parametrize(("delta_orders", "n_components"), [(0, 8), (0, 16), (2, 8), (2, 16)])
+    def test_scikit_learn_takes_the_same_steps_on_real_frames(self, speech_data, delta_orders, n_components):
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.mixture import GaussianMixture
+
+        frames = naive.real_frames(speech_data, delta_orders).copy()
+        start = kmeans(frames, n_components, variance_floor=1e-3)
+        result = fit(frames, start, max_iterations=10, tolerance=0, variance_floor=0.0)
+        assert result.n_iterations == 10 and not result.reseeded and not result.converged
+        peer = GaussianMixture(
+            n_components,
+            covariance_type="diag",
+            reg_covar=0,
+            max_iter=1,
+            warm_start=True,
+            init_params="random",
+            weights_init=start.weights,
+            means_init=start.means,
+            precisions_init=1 / start.covariances,
+        )
+        double = frames.astype(np.float64)
+        for iteration in range(1, 11):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                peer.fit(double)
+            # float32 products against double precision; measured: 1.2e-6 at most.
+            assert result.history[iteration] == pytest.approx(peer.score(double), abs=1e-5)
+        assert falls(result).max() <= LARGEST_FALL
+        np.testing.assert_allclose(result.mixture.weights, peer.weights_, atol=1e-4)
+
+    def test_plain_loops_take_the_same_steps(self):
+        frames = clusters(deviation=1.0)[:250] - 500.0
+        start = start_at(frames, 3)
+        floor = np.array([0.0, 0.0, 2.0])  # reached in the last dimension
+        result = fit(frames, start, max_iterations=6, tolerance=0, variance_floor=floor)
+        mixture = start
+        for iteration in range(7):
+            expected = naive.mean_log_likelihood(mixture, frames)
+            assert result.history[iteration] == pytest.approx(expected, abs=1e-5)
+            if iteration < 6:
+                mixture = Mixture(*naive.em_step(mixture, frames, floor))
+        assert (result.mixture.covariances[:, 2] == 2.0).any()
+        np.testing.assert_allclose(result.mixture.weights, mixture.weights, atol=1e-4)
+        np.testing.assert_allclose(result.mixture.means, mixture.means, atol=1e-3)
+        np.testing.assert_allclose(result.mixture.covariances, mixture.covariances, rtol=1e-3)
+
+    def test_one_component_is_the_mean_and_the_variance(self):
+        frames = clusters(n_frames=2000) + np.array([0, -500, 1e4])
+        result = fit(frames, start_at(frames, 1))
+        np.testing.assert_allclose(result.mixture.means[0], frames.mean(axis=0), rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(result.mixture.covariances[0], frames.var(axis=0), rtol=1e-5)
+        assert result.converged
+
+    def test_clusters_are_found(self):
+        frames = clusters(n_frames=3000, deviation=0.2)
+        mixture = fit(frames, kmeans(frames, 3), tolerance=1e-6).mixture
+        np.testing.assert_allclose(mixture.covariances, 0.04, rtol=0.15)
+        # Every weight is near a third: 3000 frames, drawn evenly.
+        np.testing.assert_allclose(mixture.weights, 1 / 3, atol=0.05)
+
+
+class TestSteps:
+    def test_the_history_is_the_likelihood_after_each_step(self):
+        frames, seen = clusters(), []
+        start = start_at(frames, 3)
+        result = fit(
+            frames, start, max_iterations=5, tolerance=0, on_iteration=lambda *news: seen.append(news)
+        )
+        assert seen == list(enumerate(result.history))
+        assert result.n_iterations == 5 and len(result.history) == 6
+        assert result.history[0] == pytest.approx(start.log_likelihoods(frames).mean(), abs=1e-5)
+        assert result.history[-1] == pytest.approx(result.mixture.log_likelihoods(frames).mean(), abs=1e-5)
+        shorter = fit(frames, start, max_iterations=2, tolerance=0)
+        assert shorter.history == result.history[:3]
+
+    def test_no_iterations_give_the_start_back(self):
+        frames = clusters()
+        start = start_at(frames, 3)
+        result = fit(frames, start, max_iterations=0)
+        assert result.mixture == start
+        assert result.history == pytest.approx([start.log_likelihoods(frames).mean()], abs=1e-5)
+        assert (result.n_iterations, result.converged, result.reseeded) == (0, False, ())
+
+    def test_it_stops_when_the_change_is_below_the_tolerance(self):
+        frames = clusters()
+        result = fit(frames, start_at(frames, 3), tolerance=1e-2)
+        changes = np.abs(np.diff(result.history))
+        assert result.converged
+        assert changes[-1] < 1e-2 and (changes[:-1] >= 1e-2).all()
+        assert not fit(frames, start_at(frames, 3), tolerance=1e-2, max_iterations=1).converged
+
+    def test_the_start_is_not_changed(self):
+        frames = clusters()
+        start = start_at(frames, 3)
+        before = start.means.copy()
+        fit(frames, start)
+        np.testing.assert_array_equal(start.means, before)
+
+    @pytest.mark.parametrize("n_jobs", [2, 3])
+    def test_the_same_bits_on_any_number_of_threads(self, n_jobs):
+        frames = clusters(n_frames=3 * SHARD + 100, n_features=4)
+        start = start_at(frames, 4)
+        one = fit(frames, start, max_iterations=3, tolerance=0)
+        several = fit(frames, start, max_iterations=3, tolerance=0, n_jobs=n_jobs)
+        assert several.mixture == one.mixture
+        assert several.history == one.history
+
+    @pytest.mark.parametrize(
+        "options",
+        [{"max_iterations": -1}, {"tolerance": -1e-3}, {"tolerance": np.nan}, {"variance_floor": [-1, 1, 1]}],
+    )
+    def test_options_out_of_range(self, options):
+        frames = clusters()
+        with pytest.raises(
+            InputError, match=r"`max_iterations` .*, `tolerance` .* and `variance_floor` .* must not"
+        ):
+            fit(frames, start_at(frames, 2), **options)
+
+    def test_frames_that_cannot_be_used(self):
+        start = start_at(clusters(), 2)
+        with pytest.raises(InputError, match="`frames` holds no frames; at least 1 is needed"):
+            fit(np.zeros((0, 3)), start)
+        with pytest.raises(InputError, match="`frames` has 2 features; the mixture has 3"):
+            fit(np.ones((4, 2)) * [[1], [2], [3], [4]], start)
+        with pytest.raises(InputError, match="`frames` has 1 dimensions"):
+            fit(np.zeros(3), start)
+        with pytest.raises(InputError, match="`frames` holds <U1 values"):
+            fit(np.array([["a", "b", "c"]]), start)
+        frames = clusters()
+        frames[43, 1] = np.nan
+        with pytest.raises(InputError, match="`frames` has the value nan at frame 43, feature 1"):
+            fit(frames, start)
+
+
+class TestMaximise:
+    @staticmethod
+    def expected_log_likelihood(statistics, weights, means, variances):
+        """Q: what EM maximises, from the statistics alone, in their coordinates."""
+        n, first, second = statistics.zeroth[:, None], statistics.first, statistics.second
+        squares = second - 2 * means * first + n * means**2
+        return (n[:, 0] * np.log(weights)).sum() - 0.5 * (n * np.log(variances) + squares / variances).sum()
+
+    @pytest.mark.parametrize("floor", [0.0, 0.5, np.array([0.1, 5.0, 0.0])])
+    def test_it_is_the_constrained_maximum(self, floor):
+        frames = clusters(deviation=1.0)
+        statistics = accumulate(start_at(frames, 4), frames, Coordinates(np.zeros(3), np.ones(3)))
+        found = maximise(statistics, floor)
+        assert (found.covariances >= floor).all()
+        best = self.expected_log_likelihood(statistics, found.weights, found.means, found.covariances)
+        rng = np.random.default_rng(0)
+        for size in (1e-3, 1e-2, 0.1, 1.0):
+            for _ in range(50):
+                weights = found.weights * np.exp(size * rng.standard_normal(4))
+                means = found.means + size * rng.standard_normal((4, 3))
+                variances = np.maximum(found.covariances * np.exp(size * rng.standard_normal((4, 3))), floor)
+                for values in (
+                    (weights / weights.sum(), found.means, found.covariances),
+                    (found.weights, means, found.covariances),
+                    (found.weights, found.means, variances),
+                    (weights / weights.sum(), means, variances),
+                ):
+                    # A larger floor than the variance is a maximum at the edge, so ties are allowed.
+                    assert self.expected_log_likelihood(statistics, *values) <= best + 1e-9 * abs(best)
+
+    def test_it_does_not_depend_on_the_coordinates(self):
+        frames = clusters() - 500.0
+        start = start_at(frames, 3)
+        one = maximise(accumulate(start, frames))
+        other = maximise(accumulate(start, frames, Coordinates(np.full(3, -498.0), np.full(3, 4.0))))
+        np.testing.assert_allclose(one.means, other.means, rtol=1e-6)
+        np.testing.assert_allclose(one.covariances, other.covariances, rtol=1e-4)
+
+    def test_a_component_without_frames_has_no_weight(self):
+        statistics = Statistics(
+            zeroth=np.array([4.0, 0.0]),
+            first=np.array([[4.0], [0.0]]),
+            second=np.array([[12.0], [0.0]]),
+            log_likelihood=0.0,
+            n_frames=4,
+            coordinates=Coordinates(np.array([10.0]), np.array([2.0])),
+        )
+        mixture = maximise(statistics)
+        assert mixture.weights.tolist() == [1.0, 0.0]
+        assert mixture.means.tolist() == [[12.0], [10.0]]
+        assert mixture.covariances.tolist() == [[8.0], [4.0]]
+
+    @pytest.mark.parametrize("floor", [1e-3, 0.5, 3.0])
+    def test_a_number_is_a_fraction_of_the_frames_variance(self, floor):
+        frames = clusters(deviation=0.01) * [1.0, 100.0, 1e-3]
+        least = floor * frames.var(axis=0)
+        result = fit(frames, kmeans(frames, 3, variance_floor=floor), variance_floor=floor)
+        assert_valid(result, frames, least * (1 - 1e-12))
+        np.testing.assert_allclose(result.mixture.covariances.min(axis=0), least, rtol=1e-9)
+
+    def test_an_array_is_the_floor_itself(self):
+        frames = clusters(deviation=0.1)
+        floor = np.array([0.3, 0.0, 0.02])
+        result = fit(frames, kmeans(frames, 3), variance_floor=floor)
+        assert (result.mixture.covariances >= floor).all()
+        assert (result.mixture.covariances[:, 0] == 0.3).all()
+        assert result.mixture.covariances[:, 1].min() < 0.02
+
+
+def odd_frames(seed, kind, n_frames, n_features):
+    """Frames of the kinds that break EM programs."""
+    rng = np.random.default_rng(seed)
+    if kind == "copies":
+        places = rng.standard_normal((rng.integers(1, 9), n_features))
+        return places[rng.integers(len(places), size=n_frames)]
+    if kind == "narrow":
+        deviation = 10.0 ** rng.integers(-6, 0)
+        return odd_frames(seed, "copies", n_frames, n_features) + deviation * rng.standard_normal(
+            (n_frames, n_features)
+        )
+    if kind == "grid":
+        return rng.integers(0, rng.integers(2, 7), size=(n_frames, n_features)).astype(np.float64)
+    if kind == "heavy tails":
+        return rng.standard_t(1.5, size=(n_frames, n_features))
+    frames = rng.standard_normal((n_frames, n_features))
+    if kind == "half zeros":
+        frames[rng.random(frames.shape) < 0.5] = 0.0
+    return frames
+
+
+KINDS = ["normal", "copies", "narrow", "grid", "heavy tails", "half zeros"]
+ANY_CASE = {
+    "seed": st.integers(0, 10_000),
+    "kind": st.sampled_from(KINDS),
+    "n_frames": st.integers(1, 400),
+    "n_features": st.integers(1, 20),
+    "n_components": st.integers(1, 10),
+    "exponent": st.integers(-10, 12),
+    "offset": st.sampled_from([0.0, -500.0, 1e4]),
+    "floor": st.sampled_from([1e-3, 1e-2, 0.1]),
+}
+
+
+def fit_odd_frames(seed, kind, n_frames, n_features, n_components, exponent, offset, floor):
+    frames = odd_frames(seed, kind, n_frames, n_features) * 10.0**exponent + offset
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SpeechGMMWarning)
+        start = kmeans(frames, n_components, seed=seed, variance_floor=floor)
+        return frames, fit(frames, start, max_iterations=12, tolerance=0, variance_floor=floor)
+
+
+class TestAnyFrames:
+    @given(**ANY_CASE)
+    @settings(max_examples=150, deadline=None, derandomize=True)
+    def test_a_valid_mixture_comes_out(self, **case):
+        frames, result = fit_odd_frames(**case)
+        measured = moments(frames)
+        varies = measured.variance > 1e-10 * np.maximum(measured.mean**2, 1e-20)
+        least = np.where(varies, case["floor"] * measured.variance * (1 - 1e-9), 0.0)
+        assert_valid(result, frames, least)
+        assert result.mixture.n_components <= case["n_components"]
+        assert len(result.reseeded) <= 2 * case["n_components"]
+
+    @given(**ANY_CASE)
+    @example(
+        seed=1, kind="narrow", n_frames=9, n_features=20, n_components=9, exponent=0, offset=0.0, floor=1e-3
+    )
+    @settings(max_examples=150, deadline=None, derandomize=True)
+    def test_the_likelihood_never_falls(self, **case):
+        _, result = fit_odd_frames(**case)
+        assert falls(result).max(initial=0.0) <= LARGEST_FALL
+
+    @given(
+        st.integers(0, 10_000),
+        st.integers(200, 900),
+        st.integers(1, 8),
+        st.integers(1, 6),
+        st.integers(-8, 8),
+    )
+    @settings(max_examples=60, deadline=None, derandomize=True)
+    def test_the_likelihood_never_falls_on_clusters_that_overlap(
+        self, seed, n_frames, n_features, n_components, exponent
+    ):
+        frames = 10.0**exponent * (clusters(seed, n_frames, n_features, deviation=1.0) - 50.0)
+        result = fit(frames, start_at(frames, n_components, seed), max_iterations=15, tolerance=0)
+        assert_valid(result, frames)
+        assert falls(result).max() <= LARGEST_FALL
+
+    def test_the_likelihood_never_falls_on_real_frames(self, speech_data):
+        frames = naive.real_frames(speech_data).copy()
+        for seed in range(3):
+            result = fit(frames, start_at(frames, 12, seed), max_iterations=30, tolerance=0)
+            assert falls(result).max() <= LARGEST_FALL
+
+
+class TestNothingDegenerate:
+    def test_a_constant_dimension(self):
+        frames = clusters()
+        frames[:, 1] = 5.0
+        with pytest.warns(
+            SpeechGMMWarning, match=r"^1 of 3 features do not vary \(the first is number 1\); they say"
+        ):
+            result = fit(frames, start_at(clusters(), 3))
+        assert_valid(result, frames)
+        np.testing.assert_allclose(result.mixture.means[:, 1], 5.0, rtol=1e-5)
+
+    @pytest.mark.parametrize("floor", [0.0, np.zeros(3)], ids=["number", "array"])
+    def test_a_constant_dimension_without_a_floor(self, floor):
+        frames = clusters()
+        frames[:, 1] = 5.0
+        with pytest.warns(SpeechGMMWarning, match="1 of 3 features do not vary"):
+            result = fit(frames, start_at(clusters(), 3), variance_floor=floor)
+        assert_valid(result, frames)
+
+    def test_copies_of_few_frames(self):
+        frames = np.repeat(clusters(n_frames=5), 20, axis=0)
+        result = fit(frames, kmeans(frames, 5))
+        assert_valid(result, frames)
+        np.testing.assert_allclose(result.mixture.weights, 0.2, rtol=1e-5)
+
+    @pytest.mark.parametrize("deviation", [0.0, 1e-6, 1e-4])
+    def test_narrow_clusters_without_a_floor(self, deviation):
+        frames = clusters(n_features=13, deviation=deviation)
+        result = fit(
+            frames, kmeans(frames, 3, variance_floor=0.0), variance_floor=0.0, tolerance=0, max_iterations=20
+        )
+        assert_valid(result, frames)
+        assert falls(result).max() <= LARGEST_FALL
+
+    def test_more_components_than_distinct_frames(self):
+        frames = np.repeat(clusters(n_frames=3), 30, axis=0)
+        with pytest.warns(SpeechGMMWarning, match="8 components asked for, but only 3 distinct frames found"):
+            start = kmeans(frames, 8)
+        result = fit(frames, start)
+        assert result.mixture.n_components == 3
+        assert_valid(result, frames)
+
+    def test_one_frame(self):
+        frames = np.array([[1.0, -500.0, 0.0]])
+        start = kmeans(frames, 1)
+        with pytest.warns(SpeechGMMWarning, match=r"3 of 3 features do not vary \(the first is number 0\)"):
+            result = fit(frames, start)
+        assert_valid(result, frames)
+        np.testing.assert_allclose(result.mixture.means, frames)
+
+    @pytest.mark.parametrize(("n_frames", "n_components"), [(1, 3), (2, 8)])
+    def test_fewer_frames_than_half_the_components(self, n_frames, n_components):
+        frames = clusters(n_frames=n_frames)
+        same = Mixture(
+            np.full(n_components, 1 / n_components), np.zeros((n_components, 3)), np.ones((n_components, 3))
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SpeechGMMWarning)
+            result = fit(frames, same)
+        assert_valid(result, frames)
+
+    @pytest.mark.parametrize("size", [1e6, 1e12, 1e30])
+    def test_outliers(self, size):
+        frames = clusters(n_frames=2000)
+        frames[::700] *= size
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SpeechGMMWarning)
+            start = kmeans(frames, 4)
+        assert_valid(fit(frames, start, max_iterations=10), frames)
+
+    @pytest.mark.parametrize(
+        "size",
+        [
+            1e6,
+            1e12,
+            1e30,
+        ],
+    )
+    def test_a_start_that_does_not_know_of_the_outliers(self, size):
+        frames = clusters(n_frames=2000)
+        start = start_at(frames, 4)
+        frames[::700] *= size
+        assert_valid(fit(frames, start, max_iterations=10), frames)
+
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+    @pytest.mark.parametrize("scale", [1e30, 1e-10, 1e-15])
+    def test_the_unit_of_measurement_does_not_matter(self, scale, dtype):
+        plain = clusters().astype(dtype)
+        frames = (plain * dtype(scale)).astype(dtype)
+        here = fit(frames, start_at(frames, 3), max_iterations=5, tolerance=0)
+        there = fit(plain, start_at(plain, 3), max_iterations=5, tolerance=0)
+        assert_valid(here, frames)
+        # Scales are rounded to powers of two, so other digits are lost.
+        np.testing.assert_allclose(np.array(here.history) + 3 * np.log(scale), there.history, atol=1e-4)
+
+    @pytest.mark.parametrize("scale", [1e45, 1e100])
+    def test_values_beyond_float32_are_refused(self, scale):
+        with pytest.raises(InputError, match="so large"):
+            fit(clusters() * scale, start_at(clusters(), 3))
+
+    @pytest.mark.parametrize("offset", [1e4, -1e4])
+    def test_an_offset_changes_nothing_but_the_means(self, offset):
+        plain = clusters()
+        here = fit(plain + offset, kmeans(plain + offset, 3))
+        there = fit(plain, kmeans(plain, 3))
+        np.testing.assert_allclose(here.mixture.means - offset, there.mixture.means, atol=1e-3)
+        np.testing.assert_allclose(here.history, there.history, atol=1e-4)
+
+
+class TestReseed:
+    @pytest.mark.parametrize("place", [100.0, 1e4, -1e12])
+    def test_a_component_that_lost_its_frames_is_replaced(self, place):
+        frames = clusters()
+        near = start_at(frames, 3)
+        means = near.means.copy()
+        means[1] = place
+        start = Mixture(near.weights, means, near.covariances)
+        result = fit(frames, start, tolerance=1e-5)
+        assert result.reseeded == (1,)
+        assert result.mixture.n_components == 3
+        assert (accumulate(result.mixture, frames).zeroth > 2).all()  # not one stays useless
+        assert np.abs(result.mixture.means).max() < 10
+        assert_valid(result, frames)
+        assert falls(result).max() <= LARGEST_FALL
+
+    def test_the_heaviest_gives_half(self):
+        mixture = Mixture(
+            np.array([0.1, 0.6, 0.3]), np.array([[0.0], [10.0], [20.0]]), np.array([[1.0], [4.0], [9.0]])
+        )
+        replaced = reseed(mixture, np.array([0.1, 60.0, 30.0]))
+        # The dead one's own weight is shared out among all.
+        np.testing.assert_allclose(replaced.weights, np.array([0.3, 0.3, 0.3]) / 0.9)
+        np.testing.assert_allclose(replaced.means, [[10.4], [9.6], [20.0]])
+        assert replaced.covariances.tolist() == [[4.0], [4.0], [9.0]]
+
+    def test_several_dead_ones_split_the_heaviest_in_turn(self):
+        mixture = Mixture(np.array([0.0, 0.0, 0.0, 1.0]), np.zeros((4, 1)), np.ones((4, 1)))
+        replaced = reseed(mixture, np.array([0.0, 0.0, 0.0, 80.0]))
+        np.testing.assert_allclose(replaced.weights, 0.25)
+        assert len(np.unique(replaced.means)) == 4
+
+    @pytest.mark.parametrize(("allowed", "frames"), [(False, 60.0), (True, 1.9)])
+    def test_otherwise_the_dead_are_dropped_with_a_warning(self, allowed, frames):
+        mixture = Mixture(np.array([0.2, 0.8]), np.array([[0.0], [10.0]]), np.ones((2, 1)))
+        with pytest.warns(
+            SpeechGMMWarning, match=r"1 of 2 components found no frames and were dropped \(more comp"
+        ):
+            left = reseed(mixture, np.array([0.1, frames]), allowed)
+        assert left == Mixture(np.ones(1), np.array([[10.0]]), np.ones((1, 1)))
+
+    def test_it_does_not_go_on_for_ever(self, monkeypatch):
+        frames = clusters()
+        lost = Mixture(np.full(3, 1 / 3), np.array([[0.0] * 3, [1e4] * 3, [1.0] * 3]), np.ones((3, 3)))
+        answers = []
+
+        def reseed_in_vain(mixture, zeroth, allowed):
+            answers.append(allowed)
+            return lost if allowed else mixture.keep(zeroth > 0.5)
+
+        monkeypatch.setattr(fit_module, "reseed", reseed_in_vain)
+        result = fit(frames, lost, max_iterations=30)
+        assert answers == [True, True, True, False]
+        assert result.reseeded == (1, 2, 3, 4)
+        assert result.mixture.n_components == 2
+        assert_valid(result, frames)
+        assert falls(result).max() <= LARGEST_FALL
+
+    @pytest.mark.parametrize("seed", range(20))
+    def test_more_components_than_places(self, seed):
+        rng = np.random.default_rng(seed)
+        places = rng.standard_normal((3, 3))
+        frames = places[rng.integers(3, size=40)]
+        start = Mixture(np.full(8, 0.125), 3 * rng.standard_normal((8, 3)), np.ones((8, 3)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SpeechGMMWarning)
+            result = fit(frames, start, tolerance=0, max_iterations=60)
+        assert_valid(result, frames)
+        assert len(result.reseeded) <= 16
+
+    def test_the_loop_does_not_stop_right_after_a_reseed(self):
+        # Far beyond any change, so the first change after the re-seed would look like convergence.
+        frames = clusters()
+        means = start_at(frames, 3).means.copy()
+        means[0] = 1e4
+        result = fit(frames, Mixture(np.full(3, 1 / 3), means, np.ones((3, 3))), tolerance=1e9)
+        assert result.reseeded == (1,) and result.n_iterations == 2 and result.converged
+
+
+def test_floors_of_dimensions_that_do_not_vary():
+    frames = clusters()
+    frames[:, 0] = 0.0
+    measured = moments(frames)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SpeechGMMWarning)
+        np.testing.assert_allclose(absolute_floor(measured, 0.01), [0.01, *(0.01 * measured.variance[1:])])
+        assert absolute_floor(measured, np.array([0.0, 0.5, 0.0])).tolist() == [1e-3, 0.5, 0.0]
+
+
+def test_a_result_counts_its_steps():
+    mixture = Mixture(np.ones(1), np.zeros((1, 1)), np.ones((1, 1)))
+    assert FitResult(mixture, (-2.0, -1.0, -0.5), True, ()).n_iterations == 2
