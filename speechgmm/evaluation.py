@@ -15,9 +15,9 @@ from speechgmm.metrics.identification import (
     top_confusions,
     wilson_interval,
 )
-from speechgmm.model_file import Model
+from speechgmm.model_file import UNKNOWN, Model
 from speechgmm.parallel import Progress, no_progress
-from speechgmm.scorer import UNKNOWN, Decision, classify
+from speechgmm.scorer import Decision, classify
 
 
 @dataclass(frozen=True)
@@ -113,12 +113,15 @@ def judge(
     if not decisions:
         first = f"; the first: {problems[0].message}" if problems else ""
         raise InputError(f"there is nothing to evaluate: no utterance could be used{first}")
+    without = [decision.utterance for decision in decisions if decision.utterance not in truth]
+    if without:
+        raise InputError(f"no truth is given for {len(without)} utterances, such as {without[0]!r}")
     strangers = sorted({truth[d.utterance] for d in decisions} - set(model.labels))
     if strangers:
         warnings.warn(
-            f"{len(strangers)} values of {model.label!r} are not in the model ({', '.join(strangers[:5])}"
-            f"{', …' if len(strangers) > 5 else ''}); the right answer to them is {UNKNOWN!r}, which only a "
-            "threshold can give",
+            f"the model does not know {model.label} {', '.join(strangers[:5])}"
+            f"{f' and {len(strangers) - 5} more' if len(strangers) > 5 else ''}; the right answer to them is "
+            f"{UNKNOWN!r}, which only a threshold can give",
             SpeechGMMWarning,
             stacklevel=2,
         )

@@ -17,6 +17,8 @@ from speechgmm.files import canonical_json, write_atomically
 
 FORMAT = 1
 KIND = "speechgmm classifier"
+# The answer for utterances that no class explains.
+UNKNOWN = "unknown"
 # The one metadata key: safetensors orders several keys differently from process to process.
 KEY = "speechgmm"
 TENSORS = ("n_components", "weights", "means", "covariances")
@@ -59,6 +61,7 @@ class Model:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "log_priors", np.array(self.log_priors, np.float64))
+        object.__setattr__(self, "posterior_scale", float(self.posterior_scale))
         if (
             not self.labels
             or len(self.labels) != len(self.mixtures)
@@ -79,6 +82,10 @@ class Model:
             )
         if not (math.isfinite(self.posterior_scale) and self.posterior_scale > 0):
             raise InputError(f"model `posterior_scale` is {self.posterior_scale}; it must be positive")
+        if UNKNOWN in self.labels:
+            raise InputError(f"model `labels` has {UNKNOWN!r}, which is the answer for rejected utterances")
+        if not np.isfinite(self.log_priors).all():
+            raise InputError("model `log_priors` has values that are not finite; no class may be impossible")
         if not abs(np.exp(self.log_priors).sum() - 1.0) < 1e-6:
             raise InputError(f"model priors sum to {np.exp(self.log_priors).sum():g}; they must sum to 1")
 
@@ -93,7 +100,7 @@ class Model:
         Raises
         ------
         InputError
-            If the place cannot be written.
+            If the place cannot be written, or `record` holds what JSON cannot.
         """
         from safetensors.numpy import save
 
@@ -114,7 +121,11 @@ class Model:
             "log_priors": self.log_priors.tolist(),
             "record": dict(self.record),
         }
-        write_atomically(path, save(tensors, {KEY: canonical_json(header)}))
+        try:
+            text = canonical_json(header)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"model `record` cannot be written as JSON ({error})") from error
+        write_atomically(path, save(tensors, {KEY: text}))
 
     @classmethod
     def load(cls, path: str | Path) -> "Model":
@@ -136,7 +147,7 @@ class Model:
                 labels=tuple(_texts(header, "labels")),
                 mixtures=tuple(mixtures[:-1]),
                 background=mixtures[-1],
-                posterior_scale=float(_typed(header, "posterior_scale", float)),
+                posterior_scale=_number("posterior_scale", header["posterior_scale"]),
                 log_priors=np.array(_numbers(header, "log_priors")),
                 features=_features(header),
                 record=_typed(header, "record", dict),
@@ -155,7 +166,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, TypeError, AttributeError) as error:  # the last two: types NumPy lacks
         raise FormatError(
             f"{path}: not a whole safetensors file ({error}); truncated, or of another kind?"
         ) from error
@@ -165,7 +176,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         )
     try:
         header = json.loads(metadata[KEY])
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise FormatError(f"{path}: metadata field `{KEY}` is not JSON ({error})") from error
     if not isinstance(header, dict) or header.get("kind") != KIND:
         raise FormatError(f"{path}: field `kind` must be {KIND!r}; this is another kind of file")
@@ -189,9 +200,10 @@ def _mixtures(tensors: Mapping[str, NDArray[Any]]) -> list[Mixture]:
     if counts.dtype != np.int64 or counts.ndim != 1 or counts.size < 2 or counts.min() < 1:
         raise InputError("array `n_components` must hold positive int64 numbers, one a class and one more")
     for name in TENSORS[1:]:
-        if tensors[name].dtype != np.float64 or len(tensors[name]) != counts.sum():
+        n_rows = len(np.atleast_1d(tensors[name]))
+        if tensors[name].dtype != np.float64 or tensors[name].ndim == 0 or n_rows != counts.sum():
             raise InputError(
-                f"array `{name}` holds {len(tensors[name])} rows of {tensors[name].dtype}; "
+                f"array `{name}` holds {n_rows} rows of {tensors[name].dtype}; "
                 f"there must be {counts.sum()} of float64"
             )
     bounds = np.cumsum(counts)[:-1]
@@ -201,8 +213,7 @@ def _mixtures(tensors: Mapping[str, NDArray[Any]]) -> list[Mixture]:
 
 def _typed(header: Mapping[str, Any], name: str, kind: type) -> Any:
     value = header[name]
-    accepted = (int, float) if kind is float else kind
-    if not isinstance(value, accepted) or isinstance(value, bool):
+    if not isinstance(value, kind):
         raise InputError(f"field `{name}` is {value!r:.80}; it must be of type {kind.__name__}")
     return value
 
@@ -215,10 +226,14 @@ def _texts(header: Mapping[str, Any], name: str) -> list[str]:
 
 
 def _numbers(header: Mapping[str, Any], name: str) -> list[float]:
-    values = _typed(header, name, list)
-    if not all(type(value) in (int, float) and math.isfinite(value) for value in values):
-        raise InputError(f"field `{name}` must be a list of finite numbers")
-    return [float(value) for value in values]
+    return [_number(name, value) for value in _typed(header, name, list)]
+
+
+def _number(name: str, value: Any) -> float:
+    """A number that float64 holds; JSON has whole numbers beyond that, and NaN in Python's dialect."""
+    if type(value) not in (int, float) or not abs(value) <= 1e300:
+        raise InputError(f"field `{name}` holds {value!r:.80}; finite numbers are needed")
+    return float(value)
 
 
 def _features(header: Mapping[str, Any]) -> FeatureConfig | None:

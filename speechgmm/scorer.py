@@ -2,20 +2,20 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from speechgmm.em.coordinates import Coordinates, Float32s, Float64s, Floats, require_finite, require_frames
-from speechgmm.em.mixture import BLOCK, LOG_2, Mixture
+from speechgmm.em.mixture import BLOCK, LOG_2, Mixture, log_sum_exp
 from speechgmm.em.projection import FAR, LOG2_OF_NOTHING, Projection
 from speechgmm.errors import InputError
 from speechgmm.features.extract import Extraction, FeatureExtractor, Problem
 from speechgmm.manifest import Utterance
-from speechgmm.model_file import Model
-from speechgmm.parallel import Progress, no_progress, one_blas_thread, ordered_map
+from speechgmm.model_file import UNKNOWN, Model
+from speechgmm.parallel import Progress, check_jobs, no_progress, one_blas_thread, ordered_map
 
-UNKNOWN = "unknown"
 # Densities of one product: enough to keep BLAS busy, few enough to stay in cache.
 COLUMNS = 1024
 # From so many densities an utterance, loading the compiled pass (half a second) pays.
@@ -33,11 +33,12 @@ class Decision:
     label : str
         The class that wins, or "unknown" where it beats the background by less than the threshold.
     best, runner_up : str
-        The two classes with the highest scores (of one class alone, `runner_up` is empty).
+        The two most probable classes: with equal priors, those with the highest scores (of one class alone,
+        `runner_up` is empty).
     score : float
         Mean log-likelihood per frame under `best`.
     margin : float
-        `score` less that of the runner-up (infinite if there is none).
+        `score` less that of the runner-up (infinite if there is none; below 0 where unequal priors decided).
     llr : float
         `score` less the background's: the log-likelihood ratio per frame that the threshold applies to.
     posterior : float
@@ -151,7 +152,10 @@ class MixtureBank:
 
     def _exactly(self, frames: Floats) -> Float64s:
         """Log2-likelihood sums in coordinates of a few frames far from all others, in float64."""
-        natural = np.array([mixture.log_likelihoods(frames).sum() for mixture in self._mixtures])
+        with np.errstate(invalid="ignore"):  # what overflows is refused by whoever asked
+            natural = np.array(
+                [log_sum_exp(mixture.unchecked_log_densities(frames)).sum() for mixture in self._mixtures]
+            )
         return (natural + len(frames) * self.coordinates.log_volume) / LOG_2
 
 
@@ -167,6 +171,16 @@ def _add(log2_densities: Float32s, totals: Float64s, compiled: bool) -> None:
     np.multiply(log2_densities, np.float32(LOG_2), out=log2_densities)
     masses = np.exp(log2_densities, out=log2_densities).sum(axis=2)
     totals += (peaks.astype(np.float64) + np.log2(masses.astype(np.float64))).sum(axis=0)
+
+
+def require_utterance(frames: Any, index: int, n_features: int | None = None) -> Floats:
+    """The frames of one of many utterances as an array; the error for bad ones says which."""
+    name = f"frames[{index}]"
+    checked = require_frames(frames, n_features, name)
+    if len(checked) == 0:
+        raise InputError(f"`{name}` holds no frames; an utterance needs at least 1")
+    require_finite(checked, name=name)
+    return checked
 
 
 class Scorer:
@@ -196,19 +210,20 @@ class Scorer:
         InputError
             If an utterance has no frames, the wrong number of features, or values that are not finite.
         """
-        for index, array in enumerate(frames):
-            checked = require_frames(array, self.model.n_features, f"frames[{index}]")
-            if len(checked) == 0:
-                raise InputError(f"`frames[{index}]` holds no frames; an utterance needs at least 1")
-            require_finite(checked, name=f"frames[{index}]")
-        results = np.empty((len(frames), len(self.model.labels) + 1))
+        check_jobs(n_jobs)
+        checked = [
+            require_utterance(array, index, self.model.n_features) for index, array in enumerate(frames)
+        ]
+        results = np.empty((len(checked), len(self.model.labels) + 1))
         # A few short utterances are done before a second thread could help.
-        jobs = n_jobs if sum(map(len, frames)) > 100 * BLOCK else 1
+        jobs = n_jobs if sum(map(len, checked)) > 100 * BLOCK else 1
         with one_blas_thread():
-            for row, result in enumerate(ordered_map(self._bank.mean_log_likelihoods, frames, jobs)):
+            for row, result in enumerate(ordered_map(self._bank.mean_log_likelihoods, checked, jobs)):
+                if not np.isfinite(result).all():
+                    raise InputError(f"`frames[{row}]` has values so large that their squares overflow")
                 results[row] = result
-                progress("scores", row + 1, len(frames))
-        return Scores(results[:, :-1], results[:, -1], np.array([len(array) for array in frames], np.int64))
+                progress("scores", row + 1, len(checked))
+        return Scores(results[:, :-1], results[:, -1], np.array([len(array) for array in checked], np.int64))
 
     def decide(
         self, scores: Scores, utterances: Sequence[str], threshold: float | None = None
@@ -223,7 +238,16 @@ class Scorer:
         threshold : float, optional
             In nats per frame. A winner whose score exceeds the background's by less is "unknown". Without it
             every winner is accepted.
+
+        Raises
+        ------
+        InputError
+            If there are not as many ids as scores, or the threshold is not a number.
         """
+        if len(utterances) != len(scores.classes):
+            raise InputError(f"{len(scores.classes)} scores and {len(utterances)} utterance ids were given")
+        if threshold is not None and np.isnan(threshold):
+            raise InputError(f"`threshold` is {threshold}; it must be a number")
         posteriors = class_posteriors(scores, self.model.posterior_scale, self.model.log_priors)
         evidence = _evidence(scores, self.model.posterior_scale, self.model.log_priors)
         # Sorted by what posteriors are made of; ties keep the order of the labels.

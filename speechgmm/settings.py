@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from speechgmm.errors import FormatError, InputError
+from speechgmm.features.config import FeatureConfig
 
 Priors = Literal["equal", "training"]
 
@@ -91,12 +92,13 @@ def read_settings(path: str | Path) -> Settings:
             tables = tomllib.load(handle)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise FormatError(f"{path}: is not TOML ({error})") from error
     for name, table in tables.items():
         if name not in ("features", "training") or not isinstance(table, dict):
             raise FormatError(f"{path}: has {name!r}; there can be the tables [features] and [training]")
     try:
+        FeatureConfig.from_dict(tables.get("features", {}))
         return Settings(tables.get("features", {}), TrainingSettings.from_dict(tables.get("training", {})))
     except InputError as error:
         raise InputError(f"{path}: {error}") from error

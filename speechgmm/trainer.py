@@ -14,15 +14,15 @@ from speechgmm.em.coordinates import Float64s, Floats, reference_variance, requi
 from speechgmm.em.fit import FitResult, fit
 from speechgmm.em.initialise import kmeans
 from speechgmm.em.mixture import Mixture
-from speechgmm.em.statistics import moments
+from speechgmm.em.statistics import LARGEST, moments
 from speechgmm.errors import InputError, SpeechGMMWarning
 from speechgmm.features.config import FeatureConfig
 from speechgmm.features.extract import FeatureExtractor, Problem
 from speechgmm.files import sha256_of_text
 from speechgmm.manifest import Utterance, fingerprint
-from speechgmm.model_file import Model
+from speechgmm.model_file import UNKNOWN, Model
 from speechgmm.parallel import Progress, largest_first, no_progress, one_blas_thread
-from speechgmm.scorer import UNKNOWN, MixtureBank, Scores, class_posteriors
+from speechgmm.scorer import MixtureBank, Scores, class_posteriors, require_utterance
 from speechgmm.settings import TrainingSettings
 from speechgmm.version import __version__
 
@@ -164,7 +164,7 @@ def train(
 
 def common_rate(utterances: Sequence[Utterance]) -> int:
     """The most common sample rate of the files (in Hz, at most 16000), judged by up to 100 of them."""
-    step = max(1, len(utterances) // 100)
+    step = -(-len(utterances) // 100)
     rates: Counter[int] = Counter()
     for utterance in utterances[::step]:
         try:
@@ -261,7 +261,12 @@ def _gather(
     n_features = require_frames(frames[0], name="frames[0]").shape[1]
     members: dict[str, list[int]] = {}
     for index, (array, value) in enumerate(zip(frames, labels, strict=True)):
-        require_frames(array, n_features, f"frames[{index}]")
+        if np.abs(require_utterance(array, index, n_features)).max() > LARGEST:
+            raise InputError(
+                f"`frames[{index}]` has values so large that their squares overflow; scale them down"
+            )
+        if type(value) is not str or not value:
+            raise InputError(f"`labels[{index}]` is {value!r}; a label must be a text that is not empty")
         members.setdefault(value, []).append(index)
     if UNKNOWN in members:
         raise InputError(
@@ -325,10 +330,8 @@ def _fit_all(
 ) -> list[_Fitted]:
     """Fit every class, and the background as one more, largest first."""
     everyone = _background_data(classes, settings.n_components)
-    jobs = [
-        *zip(classes, components, strict=True),
-        (everyone, _component_counts([everyone], max(components))[0]),
-    ]
+    carried = min(max(components), max(1, everyone.n_part // FRAMES_PER_COMPONENT))
+    jobs = [*zip(classes, components, strict=True), (everyone, carried)]
     return largest_first(
         lambda job: _fit_class(job[0], job[1], floor, settings),
         jobs,
@@ -366,14 +369,11 @@ def class_seed(seed: int, label: str) -> int:
 
 
 def _posterior_scale(classes: Sequence[_ClassData], mixtures: Sequence[Mixture]) -> float:
-    """Fit κ to the held-out utterances: those posteriors that they make most likely.
+    """Fit κ to the held-out utterances: the most probable one, given that each was decided rightly or not.
 
-    Each true class counts as certain only up to (n + 1) / (n + 2), as n cases can show; without that, a
-    faultless hold-out would ask for posteriors of exactly 1.
-
-    References
-    ----------
-    Platt (1999), Probabilistic outputs for support vector machines, section 2.2.
+    One label in n + 2 is taken to be a slip, so that a single odd utterance does not rule the rest; and κ has
+    a broad prior (a factor of e, log-normal) around what recorded corpora give, so that a faultless hold-out
+    does not ask for posteriors of exactly 1.
     """
     from scipy.optimize import minimize_scalar
 
@@ -384,17 +384,13 @@ def _posterior_scale(classes: Sequence[_ClassData], mixtures: Sequence[Mixture])
     bank = MixtureBank(mixtures)
     means = np.array([bank.mean_log_likelihoods(frames) for frames in held_out])
     scores = Scores(means, np.zeros(len(means)), np.array([len(frames) for frames in held_out]))
-    certainty = (len(held_out) + 1) / (len(held_out) + 2)
-    rest = (1 - certainty) / (len(classes) - 1)
-    targets = np.full(means.shape, rest)
-    targets[np.arange(len(truth)), truth] = certainty
+    slip, equal = 1.0 / (len(held_out) + 2), np.zeros(len(classes))
 
-    def cross_entropy(log_scale: float) -> float:
-        posteriors = class_posteriors(scores, float(np.exp(log_scale)), np.zeros(len(classes)))
-        return float(-(targets * np.log(np.maximum(posteriors, 1e-300))).sum() / len(targets))
+    def loss(log_scale: float) -> float:
+        posteriors = class_posteriors(scores, float(np.exp(log_scale)), equal)[np.arange(len(truth)), truth]
+        surprise = -np.log((1.0 - slip) * posteriors + slip / len(classes)).sum()
+        return float(surprise + 0.5 * (log_scale - np.log(DEFAULT_POSTERIOR_SCALE)) ** 2)
 
-    best = minimize_scalar(
-        cross_entropy, bounds=(np.log(1e-4), 0.0), method="bounded", options={"xatol": 1e-6}
-    )
+    best = minimize_scalar(loss, bounds=(np.log(1e-5), 0.0), method="bounded", options={"xatol": 1e-6})
     # Rounded: the last digits of a minimum carry no meaning.
     return float(f"{np.exp(best.x):.4g}")

@@ -210,13 +210,11 @@ def _check_types(config: FeatureConfig) -> None:
     """Refuse text for numbers and the like; whole numbers may stand for floats."""
     for field in dataclasses.fields(config):
         value, default = getattr(config, field.name), field.default
+        if isinstance(value, int) and abs(value) > 2**53:  # no setting is near, and arithmetic may overflow
+            raise InputError(f"feature setting `{field.name}` is {value!r:.20}; it must be like {default!r}")
         kind = type(default)
         good = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
         if kind is float and isinstance(value, int) and not isinstance(value, bool):
-            if abs(value) > 2**53:  # no setting is near, and float() may overflow
-                raise InputError(
-                    f"feature setting `{field.name}` is {value!r:.20}; it must be like {default!r}"
-                )
             object.__setattr__(config, field.name, float(value))
         elif not good or (kind is float and not math.isfinite(value)):
             raise InputError(f"feature setting `{field.name}` is {value!r}; it must be like {default!r}")
