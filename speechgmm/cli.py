@@ -1,9 +1,8 @@
-"""The command line: parse, call, print, exit code.
-
-Exit codes: 0 all done, 1 done but for some files (they are listed), 2 nothing done because of the input.
-"""
+"""The command line: parse, call, print, exit code."""
 
 import json
+import math
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -13,23 +12,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from speechgmm.errors import InputError, SpeechGMMError
+from speechgmm import cli_manifest
+from speechgmm.cli_shared import DataDir, Jobs, Label, Output, counted, finish, new_app
+from speechgmm.errors import SpeechGMMError
 
 if TYPE_CHECKING:
     from speechgmm.features.extract import Problem
-    from speechgmm.manifest import Utterance
     from speechgmm.scorer import Decision
 
-app = typer.Typer(
-    name="speechgmm",
-    help="Recognise speakers, words and phonemes from audio with Gaussian mixture models.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-manifest_app = typer.Typer(help="Make, check and split manifests: lists of utterances.", no_args_is_help=True)
-app.add_typer(manifest_app, name="manifest")
+app = new_app(name="speechgmm")
+app.add_typer(cli_manifest.app, name="manifest")
+
+# The figures of a class, as `trainer.ClassReport` has them.
+CLASS_COLUMNS = ("label", "files", "seconds", "frames", "components", "iterations", "log_likelihood")
 
 
 class Format(StrEnum):
@@ -41,14 +36,6 @@ class Format(StrEnum):
     jsonl = "jsonl"
 
 
-Jobs = Annotated[int, typer.Option("--jobs", "-j", help="Workers; -1 for all cores.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same bits.")]
-Label = Annotated[str, typer.Option("--label", help="What is told apart, such as speaker or word.")]
-DataDir = Annotated[
-    Path | None,
-    typer.Option("--data-dir", help="Folder that audio paths start from [default: the manifest's]."),
-]
-Output = Annotated[Path, typer.Option("--output", "-o", help="File to write.")]
 Split = Annotated[str | None, typer.Option("--split", help="Use the utterances of this split only.")]
 Threshold = Annotated[
     float | None,
@@ -57,109 +44,6 @@ Threshold = Annotated[
     ),
 ]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the figures to this file as well.")]
-
-
-@manifest_app.command("build")
-def manifest_build(
-    source: Annotated[Path, typer.Argument(help="Folder of audio, or a CSV or TSV table with a header.")],
-    output: Output,
-    label: Label = "speaker",
-    pattern: Annotated[
-        str | None, typer.Option("--pattern", help="File names with labels: '{word}_{speaker}_{take}.wav'.")
-    ] = None,
-    column: Annotated[
-        list[str] | None, typer.Option("--column", help="OUR_NAME=THEIRS, where a table's columns differ.")
-    ] = None,
-    data_dir: DataDir = None,
-    checksums: Annotated[bool, typer.Option(help="Store a SHA-256 of every file.")] = True,
-    jobs: Jobs = -1,
-) -> None:
-    """Make a manifest from a folder (<label>/*.wav), from file names, or from a table."""
-    from speechgmm.manifest import write_manifest
-    from speechgmm.manifest_build import from_folders, from_pattern, from_table
-    from speechgmm.manifest_check import describe
-    from speechgmm.terminal import shown_progress
-
-    if pattern is not None:
-        utterances = from_pattern(source, pattern)
-    elif source.is_file():
-        utterances = from_table(source, data_dir, _columns(column or []))
-    else:
-        utterances = from_folders(source, label)
-    with shown_progress() as progress:
-        described, problems = describe(utterances, checksums, jobs, progress)
-    if not described:
-        raise InputError(
-            f"{source}: none of the {len(utterances)} files can be used; the first: {problems[0]}"
-        )
-    write_manifest(described, output, data_dir)
-    print(f"{output}: {len(described)} utterances, {_hours(described)}")
-    _finish(problems)
-
-
-@manifest_app.command("check")
-def manifest_check(
-    manifest: Annotated[Path, typer.Argument(help="Manifest to check.")],
-    label: Annotated[
-        str | None, typer.Option("--label", help="A label that every utterance must have.")
-    ] = None,
-    known: Annotated[
-        list[str] | None, typer.Option("--known", help="A value that the label may have; repeat for more.")
-    ] = None,
-    model: Annotated[
-        Path | None, typer.Option("--model", help="Take the label and its values from this model.")
-    ] = None,
-    data_dir: DataDir = None,
-    jobs: Jobs = -1,
-) -> None:
-    """List everything that is wrong with a manifest, all at once."""
-    from speechgmm.manifest import read_manifest
-    from speechgmm.manifest_check import check
-    from speechgmm.model_file import Model
-    from speechgmm.terminal import shown_progress
-
-    values: Sequence[str] | None = known
-    if model is not None:
-        loaded = Model.load(model)
-        label, values = loaded.label, loaded.labels
-    utterances = read_manifest(manifest, data_dir)
-    with shown_progress() as progress:
-        problems = check(utterances, label, values, jobs, progress)
-    print(f"{manifest}: {len(utterances)} utterances, {len(problems)} problems")
-    _finish(problems)
-
-
-@manifest_app.command("split")
-def manifest_split(
-    manifest: Annotated[Path, typer.Argument(help="Manifest to split.")],
-    by: Annotated[
-        str,
-        typer.Option(
-            "--by",
-            help="Label whose values stay together, such as speaker or session; id for single utterances.",
-        ),
-    ],
-    output: Output,
-    within: Annotated[
-        str | None,
-        typer.Option("--within", help="Split inside each value of this label (by session, within speaker)."),
-    ] = None,
-    test: Annotated[float, typer.Option("--test", help="Share of the groups that are the test part.")] = 0.2,
-    seed: Seed = 0,
-    data_dir: DataDir = None,
-) -> None:
-    """Mark utterances as train or test so that no speaker (or session, …) is on both sides."""
-    from collections import Counter
-
-    from speechgmm.manifest import read_manifest, write_manifest
-    from speechgmm.manifest_split import split
-
-    utterances = split(
-        read_manifest(manifest, data_dir), by, {"train": 1.0 - test, "test": test}, within=within, seed=seed
-    )
-    write_manifest(utterances, output, data_dir)
-    counts = Counter(utterance.split for utterance in utterances)
-    print(f"{output}: {counts['train']} train, {counts['test']} test")
 
 
 @app.command("train")
@@ -181,6 +65,7 @@ def train_command(
     jobs: Jobs = -1,
 ) -> None:
     """Train a model: one Gaussian mixture for each value of a label."""
+    from speechgmm.files import require_writable
     from speechgmm.manifest import read_manifest, select
     from speechgmm.settings import Settings, read_settings
     from speechgmm.terminal import print_table, shown_progress
@@ -193,15 +78,16 @@ def train_command(
     if seed is not None:
         training = replace(training, seed=seed)
     utterances = select(read_manifest(manifest, data_dir), split)
+    require_writable(output)
     with shown_progress() as progress:
         result = train(
             utterances, label, features=settings.features, settings=training, n_jobs=jobs, progress=progress
         )
     result.model.save(output)
-    columns = (label, "files", "seconds", "frames", "components", "iterations", "log-likelihood")
+    columns = (label, *map(_spoken, CLASS_COLUMNS[1:]))
     print_table("", columns, [tuple(asdict(report).values()) for report in result.classes])
-    print(f"{output}: {len(result.classes)} classes of {label!r}")
-    _finish(_listed(result.problems))
+    print(f"{output}: {counted(len(result.classes), 'class', 'classes')} of {label!r}")
+    finish(_listed(result.problems))
 
 
 @app.command("classify")
@@ -226,8 +112,11 @@ def classify_command(
     utterances, missing = from_files(audio)
     with shown_progress() as progress:
         outcome = classify(loaded, utterances, threshold=threshold, n_jobs=jobs, progress=progress)
+    problems = [*missing, *_listed(outcome.problems)]
+    if not outcome.decisions:
+        finish(problems, "; no file can be used", code=2)
     _print_decisions(outcome.decisions, format)
-    _finish([*missing, *_listed(outcome.problems)])
+    finish(problems)
 
 
 @app.command("evaluate")
@@ -242,13 +131,15 @@ def evaluate_command(
 ) -> None:
     """Say how often a model is right."""
     from speechgmm.evaluation import evaluate
-    from speechgmm.files import write_atomically
+    from speechgmm.files import require_writable, write_atomically
     from speechgmm.manifest import read_manifest, select
     from speechgmm.model_file import Model
     from speechgmm.terminal import print_table, shown_progress
 
     loaded = Model.load(model)
     utterances = select(read_manifest(manifest, data_dir), split)
+    if json_file is not None:
+        require_writable(json_file)
     with shown_progress() as progress:
         result = evaluate(loaded, utterances, threshold=threshold, n_jobs=jobs, progress=progress)
     columns = (loaded.label, "utterances", "correct", "recall", "precision", "F1")
@@ -262,7 +153,7 @@ def evaluate_command(
     )
     if json_file is not None:
         write_atomically(json_file, json.dumps(result.to_dict(), indent=2, ensure_ascii=False) + "\n")
-    _finish(_listed(result.problems))
+    finish(_listed(result.problems))
 
 
 @app.command("inspect")
@@ -287,11 +178,8 @@ def inspect_command(
     }
     if as_json:
         components = {k: m.n_components for k, m in zip(loaded.labels, loaded.mixtures, strict=True)}
-        print(
-            json.dumps(
-                {**facts, "components": components, "front_end": features, "record": loaded.record}, indent=2
-            )
-        )
+        whole = {**facts, "components": components, "front_end": features, "record": loaded.record}
+        print(json.dumps(whole, indent=2, ensure_ascii=False))
         return
     print_table("Model", ("what", "value"), [(name, readable(value)) for name, value in facts.items()])
     if features is None:
@@ -300,60 +188,62 @@ def inspect_command(
         print_table(
             "Features", ("setting", "value"), [(name, str(value)) for name, value in features.items()]
         )
-    print_table("Made with", ("what", "value"), [(name, str(value)) for name, value in record.items()])
+    settings = record.pop("settings", {})
+    made = [(name, str(value)) for name, value in [*record.items(), *settings.items()]]
+    print_table("Made with", ("what", "value"), made)
     if classes:
-        print_table("Classes", tuple(classes[0]), [tuple(row.values()) for row in classes])
-
-
-def _columns(pairs: Sequence[str]) -> dict[str, str]:
-    """`OUR_NAME=THEIRS` options as a mapping."""
-    columns = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
-    if len(columns) < len(pairs):
-        raise InputError(
-            f"--column {' --column '.join(pairs)}: each must be OUR_NAME=THEIRS, and no name twice"
-        )
-    return columns
+        columns = [name for name in CLASS_COLUMNS if name in classes[0]]
+        print_table("Classes", [*map(_spoken, columns)], [[row[name] for name in columns] for row in classes])
 
 
 def _print_decisions(decisions: Sequence["Decision"], format: Format) -> None:
     if format is Format.auto:
         format = Format.table if sys.stdout.isatty() else Format.tsv
+    rows = [_row(decision) for decision in decisions]
     if format is Format.jsonl:
-        for decision in decisions:
-            print(json.dumps({**asdict(decision), "accepted": decision.accepted}, ensure_ascii=False))
-        return
-    columns = ("file", "label", "posterior", "runner_up", "margin", "llr", "score", "frames")
-    rows: list[tuple[Any, ...]] = [
-        (d.utterance, d.label, d.posterior, d.runner_up, d.margin, d.llr, d.score, d.n_frames)
-        for d in decisions
-    ]
-    if format is Format.table:
+        for row, decision in zip(rows, decisions, strict=True):
+            # JSON has no infinity, which the margin of a model with one class is.
+            plain = {name: None if value == math.inf else value for name, value in row.items()}
+            print(json.dumps({**plain, "accepted": decision.accepted}, ensure_ascii=False))
+    elif format is Format.table:
         from speechgmm.terminal import print_table
 
-        print_table("", columns, rows)
-        return
-    print("\t".join(columns))
-    for row in rows:
-        print("\t".join(f"{value:.6f}" if isinstance(value, float) else str(value) for value in row))
+        shown = ("file", "label", "posterior", "runner_up", "margin", "llr")
+        print_table("", shown, [[row[name] for name in shown] for row in rows])
+    else:
+        print("\t".join(rows[0]))
+        for row in rows:
+            values = row.values()
+            print("\t".join(f"{value:.6f}" if isinstance(value, float) else str(value) for value in values))
 
 
-def _hours(utterances: Sequence["Utterance"]) -> str:
-    seconds = sum(utterance.duration or 0.0 for utterance in utterances)
-    return f"{seconds / 3600:.2f} hours" if seconds >= 3600 else f"{seconds:.1f} seconds"
+def _spoken(name: str) -> str:
+    """A field's name as people write it."""
+    return name.replace("_", "-")
+
+
+def _row(decision: "Decision") -> dict[str, Any]:
+    return {
+        "file": decision.utterance,
+        "label": decision.label,
+        "best": decision.best,
+        "posterior": decision.posterior,
+        "runner_up": decision.runner_up,
+        "margin": decision.margin,
+        "llr": decision.llr,
+        "score": decision.score,
+        "frames": decision.n_frames,
+    }
 
 
 def _listed(problems: Sequence["Problem"]) -> list[str]:
-    return [f"{problem.utterance}: {problem.message}" for problem in problems]
-
-
-def _finish(problems: Sequence[str]) -> None:
-    """List what could not be done and choose the exit code."""
-    sys.stdout.flush()
-    if problems:
-        for problem in problems:
-            print(f"problem: {problem}", file=sys.stderr)
-        print(f"{len(problems)} problems; everything else is done", file=sys.stderr)
-        raise typer.Exit(1)
+    """Problems as texts that name their utterance once."""
+    return [
+        problem.message
+        if problem.message.startswith(problem.utterance)
+        else f"{problem.utterance}: {problem.message}"
+        for problem in problems
+    ]
 
 
 def _version(asked: bool) -> None:
@@ -375,18 +265,20 @@ def options(
 
 def main() -> None:
     """Run the command line; the program's entry point."""
-    from speechgmm.terminal import plain_warnings
+    from speechgmm.terminal import plain_warnings, ready_streams
 
+    ready_streams()
     try:
         with plain_warnings():
-            app()
+            app(prog_name="speechgmm")
     except SpeechGMMError as error:
         print(f"speechgmm: {error}", file=sys.stderr)
         sys.exit(2)
-    except BrokenPipeError:
-        # The reader has gone, as with `| head`; nothing more can be said to it.
-        sys.stderr.close()
-        sys.exit(141)
+    except OSError as error:
+        # What could not be written must not be tried again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"speechgmm: the output cannot be written ({error.strerror or error})", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -45,6 +45,18 @@ def write_atomically(path: str | Path, content: bytes | str) -> None:
             os.unlink(temporary)
 
 
+def require_writable(path: str | Path) -> None:
+    """Raise `InputError` unless a file can be written there: better before long work than after it."""
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path}: cannot be written (it is a folder)")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
 def _umask() -> int:
     """The mode bits that this process's new files go without; the system offers no way to only read it."""
     mask = os.umask(0o077)

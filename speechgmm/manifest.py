@@ -16,7 +16,7 @@ from speechgmm.files import canonical_json, inside, sha256_of_text, write_atomic
 _FIELDS = ("id", "audio", "start", "end", "labels", "split", "duration", "sha256")
 _FINGERPRINTED = ("id", "start", "end", "labels", "split", "sha256")
 # Texts go into tables and lists; a lone surrogate (a file name that is not UTF-8) goes into no file at all.
-_UNWRITABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
+UNWRITABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
@@ -113,7 +113,7 @@ def _bad(utterance: Utterance, name: str, value: object, wanted: str) -> InputEr
 def _check_text(utterance: Utterance, name: str, value: object) -> None:
     if not isinstance(value, str) or not value:
         raise _bad(utterance, name, value, "text that is not empty")
-    if _UNWRITABLE.search(value):
+    if UNWRITABLE.search(value):
         raise _bad(utterance, name, value, "text without control characters or bytes that are not UTF-8")
 
 

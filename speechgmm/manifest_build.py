@@ -166,7 +166,7 @@ def from_files(paths: Iterable[str | Path]) -> tuple[list[Utterance], list[str]]
     list of Utterance
         In the order of the paths, those of a folder sorted; their ids are their paths, each named once.
     list of str
-        What was wrong with the other paths: not there, or a folder without audio.
+        What was wrong with the others: not there, a folder without audio, a name that no table can hold.
     """
     found: dict[str, Utterance] = {}
     problems = []
@@ -180,7 +180,11 @@ def from_files(paths: Iterable[str | Path]) -> tuple[list[Utterance], list[str]]
         else:
             names = []
             problems.append(f"{path}: no such file or folder")
-        found.update((str(name), Utterance(id=str(name), audio=name)) for name in names)
+        for name in names:
+            try:
+                found[str(name)] = Utterance(id=str(name), audio=name)
+            except InputError as error:
+                problems.append(str(error))
     return list(found.values()), problems
 
 

@@ -14,6 +14,7 @@ from speechgmm.em.mixture import Mixture
 from speechgmm.errors import FormatError, InputError
 from speechgmm.features.config import FeatureConfig
 from speechgmm.files import canonical_json, write_atomically
+from speechgmm.manifest import UNWRITABLE
 
 FORMAT = 1
 KIND = "speechgmm classifier"
@@ -82,6 +83,8 @@ class Model:
             )
         if not (math.isfinite(self.posterior_scale) and self.posterior_scale > 0):
             raise InputError(f"model `posterior_scale` is {self.posterior_scale}; it must be positive")
+        if not all(label and not UNWRITABLE.search(label) for label in (self.label, *self.labels)):
+            raise InputError("model labels must be texts that are not empty, without control characters")
         if UNKNOWN in self.labels:
             raise InputError(f"model `labels` has {UNKNOWN!r}, which is the answer for rejected utterances")
         if not np.isfinite(self.log_priors).all():

@@ -19,7 +19,7 @@ from speechgmm.files import sha256, write_atomically
 from speechgmm.manifest import Utterance, read_manifest
 from speechgmm.scorer import Scorer
 from speechgmm.settings import TrainingSettings
-from speechgmm.terminal import plain_warnings, print_table, shown_progress
+from speechgmm.terminal import plain_warnings, print_table, ready_streams, shown_progress
 from speechgmm.trainer import train_on_frames
 from speechgmm.version import __version__
 
@@ -221,9 +221,12 @@ def write_results(path: Path, results: Mapping[str, Any]) -> None:
 
 def run(main: Callable[[], None]) -> None:
     """Run a recipe's main function; problems with the input end in one line and exit code 2."""
+    ready_streams()
     try:
         with plain_warnings():
             main()
     except SpeechGMMError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -19,9 +19,9 @@ from speechgmm.errors import InputError, SpeechGMMWarning
 from speechgmm.features.config import FeatureConfig
 from speechgmm.features.extract import FeatureExtractor, Problem
 from speechgmm.files import sha256_of_text
-from speechgmm.manifest import Utterance, fingerprint
+from speechgmm.manifest import Utterance, fingerprint, quoted
 from speechgmm.model_file import UNKNOWN, Model
-from speechgmm.parallel import Progress, largest_first, no_progress, one_blas_thread
+from speechgmm.parallel import Progress, check_jobs, largest_first, no_progress, one_blas_thread
 from speechgmm.scorer import MixtureBank, Scores, class_posteriors, require_utterance
 from speechgmm.settings import TrainingSettings
 from speechgmm.version import __version__
@@ -35,6 +35,8 @@ HELD_OUT = 5
 # What `posterior_scale` is where nothing can be held out: about what FSDD and Japanese Vowels give.
 DEFAULT_POSTERIOR_SCALE = 0.02
 BEST_RATE = 16000
+# Frames times components from which a second thread helps; less is over before.
+WORTH_THREADS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,13 @@ def train(
             f"none of the {len(utterances)} utterances can be used; the first: {extraction.problems[0].message}"
         )
     used = extraction.utterances
+    lost = {one.label(label) for one in utterances} - {one.label(label) for one in used}
+    if lost:
+        warnings.warn(
+            f"no utterance of {label} {quoted(lost)} can be used; the model will not know them",
+            SpeechGMMWarning,
+            stacklevel=2,
+        )
     training = train_on_frames(
         extraction.frames,
         [utterance.label(label) for utterance in used],
@@ -207,6 +216,7 @@ def train_on_frames(
     record : mapping, optional
         More for the model's record of how it was made.
     """
+    check_jobs(n_jobs)
     settings = settings or TrainingSettings()
     ids = [str(index) for index in range(len(frames))] if ids is None else ids
     classes = _gather(frames, labels, ids, [0.0] * len(frames) if seconds is None else seconds)
@@ -332,11 +342,13 @@ def _fit_all(
     everyone = _background_data(classes, settings.n_components)
     carried = min(max(components), max(1, everyone.n_part // FRAMES_PER_COMPONENT))
     jobs = [*zip(classes, components, strict=True), (everyone, carried)]
+    sizes = [len(data.frames) * count for data, count in jobs]
+    progress("mixtures", 0, len(jobs))
     return largest_first(
         lambda job: _fit_class(job[0], job[1], floor, settings),
         jobs,
-        [len(data.frames) * count for data, count in jobs],
-        n_jobs,
+        sizes,
+        n_jobs if sum(sizes) > WORTH_THREADS else 1,
         lambda done: progress("mixtures", done, len(jobs)),
     )
 

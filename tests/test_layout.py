@@ -53,7 +53,10 @@ ORDER = (
     "corpora.__main__",
     "terminal",
     "recipe",
+    "cli_shared",
+    "cli_manifest",
     "cli",
+    "__main__",
     # The public face: nothing inside imports from it.
     "",
 )
@@ -65,8 +68,9 @@ HEAVY = {
 }
 MAY_LOAD = {
     "em.kernels": {"llvmlite", "numba"},
-    "cli": {"typer", "rich"},
-    "terminal": {"typer", "rich"},
+    "cli": {"typer"},
+    "cli_manifest": {"typer"},
+    "cli_shared": {"typer"},
 }
 # The one quick part of a slow package.
 QUICK = "scipy.fft"

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speechgmm.corpora.japanese_vowels import load
+from speechgmm.errors import InputError
 from speechgmm.evaluation import Evaluation, judge
 from speechgmm.features.dynamics import add_deltas
 from speechgmm.recipe import Recipe, run
@@ -54,6 +55,8 @@ def cross_validated(train: Utterances, settings: TrainingSettings, n_folds: int,
 def main() -> None:
     recipe = Recipe(__file__, "Speaker identification on Japanese Vowels")
     sums = recipe.manifest("japanese_vowels/SHA256SUMS")
+    if sums.name != "SHA256SUMS":
+        raise InputError(f"--manifest {sums}: it must be the SHA256SUMS beside the .ts files")
     with recipe.stage("frames"):
         train, test = (list(zip(*load(sums.parent, part), strict=True)) for part in ("train", "test"))
     choice = recipe.config["choice"]

@@ -29,7 +29,8 @@ def main() -> None:
     recipe.finish({"accuracy": result.accuracy}, intervals={"accuracy": result.interval})
     print(f"The model is in {model}; `speechgmm inspect {model}` says what is inside.")
     print(
-        "This speech is synthetic: 12 settings of one program, so the figure says nothing of real voices.\n"
+        f"This speech is synthetic: {len(training.classes)} settings of one program, so the figure says nothing of "
+        "real voices.\n"
         "For recorded speech run recipes/japanese_vowels_speaker_id/run.py (its data is here already),\n"
         "then recipes/fsdd_speaker_id/run.py (six speakers, 3000 recordings)."
     )

@@ -1,0 +1,5 @@
+"""`python -m speechgmm` is the command line."""
+
+from speechgmm.cli import main
+
+main()

@@ -1,0 +1,389 @@
+"""Every recipe runs from start to end on a small corpus of its shape, and on real speech where that is at hand."""
+
+import hashlib
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import tomllib
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from speechgmm import __version__
+from speechgmm.corpora import speech_commands
+from speechgmm.corpora.fsdd import TEST_TAKES
+from speechgmm.manifest import write_manifest
+from speechgmm.manifest_build import from_pattern
+from tests.cli_tools import (
+    PATIENCE,
+    ROOT,
+    environment,
+    interruptible,
+    run_process,
+    run_until_reader_leaves,
+    tone,
+)
+
+RECIPES = ROOT / "recipes"
+KEYS = {"recipe", "version", "seed", "config", "manifest_sha256", "stages", "metrics"}
+
+
+# Small corpora of the same shapes: speakers differ much in pitch, their words a little.
+
+
+def make_fsdd(folder):
+    """Names as in FSDD: 10 digits x 3 speakers x 6 takes of 0.3 s, some from each fold of choose.py."""
+    for digit in range(10):
+        for height, speaker in enumerate(("ann", "bob", "cat")):
+            for take in (0, 5, 14, 23, 32, 41):
+                pitch = 100 * 1.8**height * (1 + 0.03 * digit) + take
+                seed = 100 * digit + 10 * height + take
+                tone(folder / "fsdd" / f"{digit}_{speaker}_{take}.wav", pitch, 0.3, seed=seed)
+    found = from_pattern(folder / "fsdd", "{digit}_{speaker}_{take}.wav")
+    sides = [replace(one, split="test" if int(one.label("take")) < TEST_TAKES else "train") for one in found]
+    write_manifest(sides, folder / "fsdd.jsonl")
+    return folder / "fsdd.jsonl"
+
+
+def make_speech_commands(folder):
+    """4 speakers x 6 words x 2 takes of 0.4 s, with the split of the committed manifest."""
+    for height, speaker in enumerate(("0a0a0a0a", "1b1b1b1b", "2c2c2c2c", "3d3d3d3d")):
+        for number, word in enumerate(("bed", "cat", "down", "five", "go", "up")):
+            for take in range(2):
+                path = folder / "commands" / word / f"{speaker}_nohash_{take}.wav"
+                seed = 100 * height + 10 * number + take
+                tone(path, 100 * (1 + 0.6 * height) + 8 * number, 0.4, sample_rate=16000, seed=seed)
+    utterances = speech_commands.closed_set(speech_commands.utterances(folder / "commands"), min_files=12)
+    write_manifest(utterances, folder / "commands.jsonl")
+    return folder / "commands.jsonl"
+
+
+def make_japanese_vowels(folder):
+    """2 speakers x 6 utterances of 9 frames to train on and 4 to test, in the corpus's own format."""
+    sums = []
+    rng = np.random.default_rng(0)
+    for part, count in (("TRAIN", 6), ("TEST", 4)):
+        lines = ["@problemName Toy", "@dimensions 12", "@classLabel true 1 2", "@data"]
+        for speaker in (1, 2):
+            for _ in range(count):
+                frames = 0.3 * rng.standard_normal((12, 9)) + speaker
+                series = [",".join(f"{value:.6f}" for value in row) for row in frames]
+                lines.append(":".join([*series, str(speaker)]))
+        path = folder / f"JapaneseVowels_{part}.ts"
+        path.write_text("\n".join(lines) + "\n")
+        sums.append(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n")
+    (folder / "SHA256SUMS").write_text("".join(sums))
+    return folder / "SHA256SUMS"
+
+
+def make_nothing(folder):
+    """The recipe makes its corpus itself."""
+    if find_spec("espeakng_loader") is None:
+        pytest.skip("needs espeak-ng: pip install 'speechgmm[demo]'")
+
+
+@dataclass(frozen=True)
+class Registered:
+    """How a recipe is tested: its small corpus, the metrics it must give, where its data would be."""
+
+    make: object
+    metrics: tuple
+    place: str = ""
+
+
+REGISTRY = {
+    "fsdd_digits": Registered(
+        make_fsdd,
+        (
+            *("accuracy_official", "accuracy_leave_one_speaker_out"),
+            *("accuracy_without_ann", "accuracy_without_bob", "accuracy_without_cat"),
+        ),
+        "fsdd",
+    ),
+    "fsdd_speaker_id": Registered(make_fsdd, ("accuracy_official", "accuracy_text_independent"), "fsdd"),
+    "japanese_vowels_speaker_id": Registered(make_japanese_vowels, ("accuracy",)),
+    "quickstart": Registered(make_nothing, ("accuracy",)),
+    "speech_commands_speaker_id": Registered(
+        make_speech_commands, ("accuracy",), "speech_commands_test_set_v0.02"
+    ),
+}
+# Of the two recipes on FSDD, one stands for both where they share the code.
+DOWNLOADED = ("fsdd_speaker_id", "speech_commands_speaker_id")
+
+
+def command(name, script="run.py"):
+    return [sys.executable, str(RECIPES / name / script)]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """The manifest of a recipe's small corpus, made once."""
+
+    @cache
+    def made(make):
+        return make(tmp_path_factory.mktemp(make.__name__))
+
+    return lambda name: made(REGISTRY[name].make)
+
+
+def arguments(manifest, output, *others):
+    given = [] if manifest is None else ["--manifest", manifest]
+    return [*given, "--output", output, *others]
+
+
+def results_in(folder):
+    return json.loads((folder / "results.json").read_text("utf-8"))
+
+
+@pytest.fixture(scope="module")
+def finished(corpus, tmp_path_factory):
+    """What a recipe printed and wrote on its small corpus with one worker, run once."""
+
+    @cache
+    def run(name):
+        output = tmp_path_factory.mktemp("results") / name
+        outcome = run_process(*arguments(corpus(name), output, "--jobs", 1), command=command(name))
+        assert outcome.code == 0, outcome.err
+        return outcome, results_in(output)
+
+    return run
+
+
+def test_every_recipe_is_registered():
+    folders = {path.parent.name for path in RECIPES.glob("*/*") if path.name != "__pycache__"}
+    assert folders == set(REGISTRY)
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_a_recipe_has_its_four_files(name):
+    missing = [
+        file
+        for file in ("README.md", "RESULTS.md", "config.toml", "run.py")
+        if not (RECIPES / name / file).is_file()
+    ]
+    assert missing == []
+
+
+def test_the_table_of_recipes_is_complete():
+    table = (RECIPES / "README.md").read_text("utf-8")
+    assert [name for name in REGISTRY if f"| `{name}` |" not in table] == []
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_the_results_page_prints_the_command_beside_the_figures(name):
+    page = RECIPES / name / "RESULTS.md"
+    assert page.is_file()
+    assert f"python recipes/{name}/run.py" in page.read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_a_recipe_writes_its_results(name, corpus, finished):
+    _, results = finished(name)
+    assert set(results) == KEYS
+    assert (results["recipe"], results["version"], results["seed"]) == (name, __version__, 0)
+    assert results["config"] == tomllib.loads((RECIPES / name / "config.toml").read_text("utf-8"))
+    manifest = corpus(name)
+    sha256 = None if manifest is None else hashlib.sha256(manifest.read_bytes()).hexdigest()
+    assert results["manifest_sha256"] == sha256
+    assert set(results["metrics"]) == set(REGISTRY[name].metrics)
+    assert all(0 <= value <= 1 for value in results["metrics"].values())
+    assert len(results["stages"]) > 1
+    assert all(value >= 0 and math.isfinite(value) for value in results["stages"].values())
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_a_recipe_prints_its_stages_and_figures(name, finished):
+    outcome, results = finished(name)
+    for stage in results["stages"]:
+        assert any(line.startswith(f"{stage} ") and line.endswith(" s") for line in outcome.lines)
+    for metric, value in results["metrics"].items():
+        (row,) = (line for line in outcome.lines if f" {metric} " in line and "speechgmm" in line)
+        assert f" {value:.2%} " in row
+    assert "results.json" in outcome.out
+    assert all(line.startswith("warning: ") for line in outcome.err.splitlines())
+    assert "\x1b" not in outcome.out + outcome.err
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_a_recipe_gives_the_same_metrics_again_with_more_workers(name, corpus, finished, tmp_path):
+    again = run_process(*arguments(corpus(name), tmp_path, "--jobs", 2), command=command(name))
+    assert again.code == 0
+    before, after = finished(name)[1], results_in(tmp_path)
+    assert {**after, "stages": None} == {**before, "stages": None}
+
+
+def test_recipes_do_well_on_what_is_easy(finished):
+    # Chance is one in two to four. Only a broken chain misses speakers so far apart.
+    for name in ("fsdd_speaker_id", "japanese_vowels_speaker_id", "speech_commands_speaker_id"):
+        assert min(finished(name)[1]["metrics"].values()) > 0.8
+
+
+def test_a_given_manifest_starts_from_the_data_folder(corpus, tmp_path):
+    name = "speech_commands_speaker_id"
+    moved = tmp_path / "moved.jsonl"
+    moved.write_bytes(corpus(name).read_bytes())
+    options = arguments(moved, tmp_path / "out", "--jobs", 1, "--seed", 3)
+    outcome = run_process(*options, "--data-dir", corpus(name).parent, command=command(name))
+    assert outcome.code == 0
+    assert results_in(tmp_path / "out")["seed"] == 3
+    outcome = run_process(*options, command=command(name))
+    assert outcome.code == 2
+    (line,) = outcome.err.splitlines()
+    assert line.startswith("error: 48 utterances cannot be read; the first: ")
+
+
+# Problems
+
+
+def offline(folder):
+    """An environment with neither corpora nor network: a home of its own, and a proxy where none listens."""
+    nowhere = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
+    home = {"HOME": str(folder), "XDG_CACHE_HOME": str(folder / "cache"), "LOCALAPPDATA": str(folder)}
+    return {**nowhere, **home, "no_proxy": "", "NO_PROXY": "", "SPEECHGMM_DATA": ""}
+
+
+@pytest.mark.parametrize("name", DOWNLOADED)
+def test_without_data_and_network_a_recipe_says_where_to_put_the_files(name, tmp_path):
+    outcome = run_process("--output", tmp_path / "out", command=command(name), **offline(tmp_path))
+    assert outcome.code == 2
+    (line,) = outcome.err.splitlines()
+    place = REGISTRY[name].place
+    assert line.startswith("error: ")
+    assert f"not found; put it in DIR/{place} (so that DIR/{place}/" in line
+    assert "and pass --data-dir DIR, or set SPEECHGMM_DATA" in line
+    assert not (tmp_path / "out").exists()
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("name", DOWNLOADED)
+def test_a_data_folder_without_the_corpus_is_refused(name, tmp_path):
+    (tmp_path / "empty").mkdir()
+    options = ("--output", tmp_path / "out", "--data-dir", tmp_path / "empty")
+    outcome = run_process(*options, command=command(name), **offline(tmp_path))
+    assert outcome.code == 2
+    (line,) = outcome.err.splitlines()
+    assert f"{tmp_path / 'empty' / REGISTRY[name].place}" in line
+    assert f"the data folder must be the one that holds {REGISTRY[name].place}" in line
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["fsdd_digits", "japanese_vowels_speaker_id"])
+def test_a_manifest_that_is_not_there_is_named(name, tmp_path):
+    outcome = run_process(*arguments(tmp_path / "none", tmp_path / "out"), command=command(name))
+    assert (outcome.code, outcome.out) == (2, "")
+    (line,) = outcome.err.splitlines()
+    assert line.startswith("error: ")
+    assert str(tmp_path) in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_is_no_list_of_checksums_is_refused(corpus, tmp_path):
+    other = corpus("japanese_vowels_speaker_id").parent / "JapaneseVowels_TRAIN.ts"
+    outcome = run_process(*arguments(other, tmp_path), command=command("japanese_vowels_speaker_id"))
+    assert outcome.code == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--nonsense",), "unrecognized arguments: --nonsense"),
+        (("--jobs", "many"), "argument --jobs: invalid int value"),
+        (("--jobs", "0"), "`n_jobs` is 0; it must be 1 or more, or -1 for all cores"),
+        (("--seed", "-1"), "`seed` is -1; it must be a whole number from 0"),
+    ],
+)
+def test_wrong_options_are_refused(corpus, tmp_path, options, message):
+    name = "japanese_vowels_speaker_id"
+    outcome = run_process(*arguments(corpus(name), tmp_path, *options), command=command(name))
+    assert outcome.code == 2
+    assert message in outcome.err
+    assert "Traceback" not in outcome.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_names_the_options():
+    name = "quickstart"
+    outcome = run_process("--help", command=command(name))
+    assert (outcome.code, outcome.err) == (0, "")
+    assert all(
+        option in outcome.out for option in ("--data-dir", "--manifest", "--output", "--jobs", "--seed")
+    )
+    assert f"recipes/{name}/run.py" in outcome.out
+
+
+def test_ctrl_c_ends_a_recipe_without_a_traceback(tmp_path):
+    with interruptible():
+        process = subprocess.Popen(
+            [*command("japanese_vowels_speaker_id"), "--output", str(tmp_path / "out"), "--jobs", "1"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment(),
+        )
+    process.stdout.readline()  # the first stage is done; the next takes seconds
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=PATIENCE)
+    assert not (tmp_path / "out").exists()
+    assert b"Traceback" not in err
+    assert process.returncode == 130
+
+
+def test_a_reader_that_leaves_sees_no_traceback(corpus, tmp_path):
+    options = arguments(corpus("speech_commands_speaker_id"), tmp_path, "--jobs", 1)
+    outcome = run_until_reader_leaves(*options, command=command("speech_commands_speaker_id"))
+    assert outcome.code != 0
+    assert "Traceback" not in outcome.err
+
+
+# Real data
+
+
+def test_japanese_vowels_reaches_its_figure(tmp_path):
+    name = "japanese_vowels_speaker_id"
+    assert run_process("--output", tmp_path, "--jobs", 1, command=command(name)).code == 0
+    results = results_in(tmp_path)
+    assert results["metrics"]["accuracy"] >= 0.970
+    sums = ROOT / "data_manifests" / "japanese_vowels" / "SHA256SUMS"
+    assert results["manifest_sha256"] == hashlib.sha256(sums.read_bytes()).hexdigest()
+
+
+def test_fsdd_speakers_are_recognised(speech_data, tmp_path):
+    options = ("--data-dir", speech_data, "--output", tmp_path, "--jobs", 2)
+    assert run_process(*options, command=command("fsdd_speaker_id")).code == 0
+    metrics = results_in(tmp_path)["metrics"]
+    assert metrics["accuracy_official"] == 1.0
+    assert metrics["accuracy_text_independent"] >= 0.94
+
+
+def needs_time():
+    if not os.environ.get("SPEECHGMM_SLOW"):
+        pytest.skip("takes minutes: set SPEECHGMM_SLOW to run it")
+
+
+@pytest.mark.slow
+def test_fsdd_digits_are_recognised(speech_data, tmp_path):
+    needs_time()
+    options = ("--data-dir", speech_data, "--output", tmp_path, "--jobs", 2)
+    subprocess.run([*command("fsdd_digits"), *map(str, options)], check=True, env=environment())
+    metrics = results_in(tmp_path)["metrics"]
+    assert metrics["accuracy_official"] >= 0.98
+    assert metrics["accuracy_leave_one_speaker_out"] >= 0.82
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(path.parent.name for path in RECIPES.glob("*/choose.py")))
+def test_the_choice_of_settings_can_be_repeated(name, corpus, tmp_path):
+    needs_time()
+    manifest = Path(corpus(name))
+    options = map(str, arguments(manifest, tmp_path, "--jobs", 2))
+    run = subprocess.run(
+        [*command(name, "choose.py"), *options], check=True, env=environment(), capture_output=True
+    )
+    assert "n_components" in run.stdout.decode()
+    assert "accuracy" in run.stdout.decode()
