@@ -124,12 +124,13 @@ class Mixture:
         with np.errstate(divide="ignore"):
             constants = np.log(self.weights)
         constants = constants - 0.5 * (LOG_TWO_PI * self.n_features + np.log(self.covariances).sum(axis=1))
-        for start in range(0, len(frames), BLOCK):
-            block = np.asarray(frames[start : start + BLOCK], np.float64)
-            for k in range(self.n_components):
-                with np.errstate(over="ignore", invalid="ignore"):
-                    distances = np.square(block - self.means[k]) / self.covariances[k]
-                    result[start : start + BLOCK, k] = constants[k] - 0.5 * distances.sum(axis=1)
+        precisions = 1.0 / self.covariances
+        with np.errstate(over="ignore", invalid="ignore"):
+            for start in range(0, len(frames), BLOCK):
+                block = np.asarray(frames[start : start + BLOCK], np.float64)
+                for k in range(self.n_components):
+                    distances = np.square(block - self.means[k]) @ precisions[k]
+                    result[start : start + BLOCK, k] = constants[k] - 0.5 * distances
         return result
 
     def log_likelihoods(self, frames: ArrayLike) -> Float64s:
