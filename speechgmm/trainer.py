@@ -22,7 +22,13 @@ from speechgmm.files import sha256_of_text
 from speechgmm.manifest import Utterance, fingerprint, quoted
 from speechgmm.model_file import UNKNOWN, Model
 from speechgmm.parallel import Progress, check_jobs, largest_first, no_progress, one_blas_thread
-from speechgmm.scorer import MixtureBank, Scores, class_posteriors, require_utterance
+from speechgmm.scorer import (
+    USUAL_POSTERIOR_SCALE,
+    MixtureBank,
+    Scores,
+    fit_posterior_scale,
+    require_utterance,
+)
 from speechgmm.settings import TrainingSettings
 from speechgmm.version import __version__
 
@@ -32,8 +38,6 @@ FRAMES_PER_COMPONENT = 8
 BACKGROUND_FRAMES_PER_COMPONENT = 512
 # One in so many training utterances is held out to fit the scale of the posteriors.
 HELD_OUT = 5
-# What `posterior_scale` is where nothing can be held out: about what FSDD and Japanese Vowels give.
-DEFAULT_POSTERIOR_SCALE = 0.02
 BEST_RATE = 16000
 # Frames times components from which a second thread helps; less is over before.
 WORTH_THREADS = 1_000_000
@@ -225,28 +229,15 @@ def train_on_frames(
     with one_blas_thread():
         *fitted, background = _fit_all(classes, components, floor, settings, n_jobs, progress)
         scale = _posterior_scale(classes, [one.part for one in fitted])
-    reports = tuple(
-        ClassReport(
-            label=data.label,
-            files=len(data.lengths),
-            seconds=round(data.seconds, 3),
-            frames=len(data.frames),
-            components=one.final.mixture.n_components,
-            iterations=one.final.n_iterations,
-            log_likelihood=one.final.history[-1],
-        )
-        for data, one in zip(classes, fitted, strict=True)
-    )
-    counts = np.array([report.files for report in reports], np.float64)
-    if settings.priors == "equal":
-        counts[:] = 1.0
+    reports = tuple(_report(data, one.final) for data, one in zip(classes, fitted, strict=True))
+    files = np.array([report.files if settings.priors == "training" else 1 for report in reports])
     model = Model(
         label=label,
         labels=tuple(data.label for data in classes),
         mixtures=tuple(one.final.mixture for one in fitted),
         background=background.final.mixture,
         posterior_scale=scale,
-        log_priors=np.log(counts / counts.sum()),
+        log_priors=np.log(files / files.sum()),
         features=features,
         record={
             **(record or {}),
@@ -257,6 +248,18 @@ def train_on_frames(
         },
     )
     return Training(model, reports, ())
+
+
+def _report(data: _ClassData, result: FitResult) -> ClassReport:
+    return ClassReport(
+        label=data.label,
+        files=len(data.lengths),
+        seconds=round(data.seconds, 3),
+        frames=len(data.frames),
+        components=result.mixture.n_components,
+        iterations=result.n_iterations,
+        log_likelihood=result.history[-1],
+    )
 
 
 def _gather(
@@ -381,28 +384,12 @@ def class_seed(seed: int, label: str) -> int:
 
 
 def _posterior_scale(classes: Sequence[_ClassData], mixtures: Sequence[Mixture]) -> float:
-    """Fit κ to the held-out utterances: the most probable one, given that each was decided rightly or not.
-
-    One label in n + 2 is taken to be a slip, so that a single odd utterance does not rule the rest; and κ has
-    a broad prior (a factor of e, log-normal) around what recorded corpora give, so that a faultless hold-out
-    does not ask for posteriors of exactly 1.
-    """
-    from scipy.optimize import minimize_scalar
-
+    """κ fitted to the held-out utterances, scored by mixtures that were fitted without them."""
     held_out = [frames for data in classes for frames in data.held_out()]
     if not held_out or len(classes) < 2:
-        return DEFAULT_POSTERIOR_SCALE
+        return USUAL_POSTERIOR_SCALE
     truth = np.repeat(np.arange(len(classes)), [data.n_held_out for data in classes])
     bank = MixtureBank(mixtures)
     means = np.array([bank.mean_log_likelihoods(frames) for frames in held_out])
     scores = Scores(means, np.zeros(len(means)), np.array([len(frames) for frames in held_out]))
-    slip, equal = 1.0 / (len(held_out) + 2), np.zeros(len(classes))
-
-    def loss(log_scale: float) -> float:
-        posteriors = class_posteriors(scores, float(np.exp(log_scale)), equal)[np.arange(len(truth)), truth]
-        surprise = -np.log((1.0 - slip) * posteriors + slip / len(classes)).sum()
-        return float(surprise + 0.5 * (log_scale - np.log(DEFAULT_POSTERIOR_SCALE)) ** 2)
-
-    best = minimize_scalar(loss, bounds=(np.log(1e-5), 0.0), method="bounded", options={"xatol": 1e-6})
-    # Rounded: the last digits of a minimum carry no meaning.
-    return float(f"{np.exp(best.x):.4g}")
+    return fit_posterior_scale(scores, truth)

@@ -275,7 +275,7 @@ def test_classes_of_one_file_are_trained_on_all_of_it():
     training = train_on_frames(frames, labels, settings=SMALL)
     assert [report.files for report in training.classes] == [1, 1, 1]
     assert training.model.record["held_out_utterances"] == 0
-    assert training.model.posterior_scale == trainer_module.DEFAULT_POSTERIOR_SCALE
+    assert training.model.posterior_scale == trainer_module.USUAL_POSTERIOR_SCALE
     assert accuracy_and_confidence(training.model, frames, labels)[0] == 1.0
 
 
@@ -306,7 +306,7 @@ def test_one_class_alone_is_trained_with_a_warning():
         training = train_on_frames(frames, labels, settings=SMALL)
     assert training.model.labels == ("a",)
     assert training.model.log_priors.tolist() == [0.0]
-    assert training.model.posterior_scale == trainer_module.DEFAULT_POSTERIOR_SCALE
+    assert training.model.posterior_scale == trainer_module.USUAL_POSTERIOR_SCALE
 
 
 def test_no_warning_is_about_the_background():
