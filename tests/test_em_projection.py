@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from speechgmm.em import Coordinates, Mixture
+from speechgmm.em import Coordinates, Mixture, kernels
 from speechgmm.em.projection import LOG2_OF_NOTHING, Projection, in_float64
-from speechgmm.em.statistics import accumulate, expand_block
+from speechgmm.em.statistics import accumulate
 from tests import naive
 
 UNIT = Coordinates(np.zeros(3), np.ones(3))
@@ -19,7 +19,7 @@ def mixture(deviation, distance):
 
 def expanded(frames):
     result = np.empty((len(frames), 7), np.float32)
-    expand_block(np.ascontiguousarray(frames), UNIT, result)
+    kernels.expand(np.ascontiguousarray(frames), *UNIT.in_precision(frames.dtype), result)
     return result
 
 

@@ -47,6 +47,10 @@ class Coordinates:
         """Frames in these coordinates, as float64."""
         return (np.asarray(frames, np.float64) - self.origin) / self.scale
 
+    def in_precision(self, dtype: np.dtype[Any]) -> tuple[Floats, Floats]:
+        """Origin and inverse scale in the precision of the frames, for the compiled passes."""
+        return self.origin.astype(dtype), (1.0 / self.scale).astype(dtype)
+
     def same_as(self, other: "Coordinates") -> bool:
         """Whether values in both coordinates can be added."""
         return np.array_equal(self.origin, other.origin) and np.array_equal(self.scale, other.scale)

@@ -10,7 +10,7 @@ from speechgmm.em.coordinates import Coordinates, Float32s, Float64s, reference_
 from speechgmm.em.fit import absolute_floor, maximise
 from speechgmm.em.mixture import BLOCK, Mixture
 from speechgmm.em.sources import as_source
-from speechgmm.em.statistics import Moments, Statistics, expand_block, moments
+from speechgmm.em.statistics import Moments, Statistics, moments
 from speechgmm.errors import InputError, SpeechGMMWarning
 from speechgmm.parallel import one_blas_thread
 
@@ -66,8 +66,7 @@ def kmeans(
     floor = absolute_floor(measured, variance_floor)
     with one_blas_thread():
         expanded = np.empty((len(sample), 2 * source.n_features + 1), np.float32)
-        for start in range(0, len(sample), BLOCK):
-            expand_block(sample[start : start + BLOCK], coordinates, expanded[start : start + BLOCK])
+        kernels.expand(sample, *coordinates.in_precision(sample.dtype), expanded)
         # Scales of coordinates are powers of two; clusters must not depend on the unit of a feature.
         unit = coordinates.scale / np.sqrt(reference_variance(measured.mean, measured.variance))
         points = expanded[:, : source.n_features] * unit.astype(np.float32)

@@ -175,10 +175,11 @@ def _accumulate_shard(
     scaled = np.empty((size, n_rows), np.float32)
     log2_densities = np.empty((size, n_components), np.float32)
     product = np.empty((n_rows, n_components), np.float64 if projection.sharp.size else np.float32)
+    origin, inverse_scale = coordinates.in_precision(shard.dtype)
     sums, log2_likelihood, far_likelihood = np.zeros((n_rows, n_components)), 0.0, 0.0
     for start in range(0, len(shard), BLOCK):
         block = np.ascontiguousarray(shard[start : start + BLOCK])
-        if expand_block(block, coordinates, expanded) > FAR:
+        if kernels.expand(block, origin, inverse_scale, expanded[: len(block)]) > FAR:
             block, far = _set_apart(block, expanded)
             far_sums, far_part = _accumulate_exactly(mixture, coordinates, far)
             sums += far_sums
@@ -204,13 +205,6 @@ def _statistics(sums: Float64s, log_likelihood: float, n_frames: int, coordinate
         n_frames=n_frames,
         coordinates=coordinates,
     )
-
-
-def expand_block(block: Floats, coordinates: Coordinates, expanded: Float32s) -> float:
-    """Write [x, x², 1] of a contiguous block into the first rows of `expanded`; return the largest |x|."""
-    origin = coordinates.origin.astype(block.dtype)
-    inverse_scale = (1.0 / coordinates.scale).astype(block.dtype)
-    return float(kernels.expand(block, origin, inverse_scale, expanded[: len(block)]))
 
 
 def _set_apart(block: Floats, expanded: Float32s) -> tuple[Floats, Floats]:

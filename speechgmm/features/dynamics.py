@@ -1,5 +1,7 @@
 """Deltas: how cepstra change from frame to frame."""
 
+from functools import cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -45,12 +47,14 @@ def add_deltas(cepstra: Float32s, orders: int, width: int, method: DeltaMethod) 
     return result
 
 
+@cache
 def _slope(width: int) -> Float32s:
     """Weights of the frames -width..width that give the slope of the line fitted to them."""
     steps = np.arange(-width, width + 1)
     return np.asarray(steps / np.square(steps).sum(), np.float32)
 
 
+@cache
 def _curvature(width: int) -> Float32s:
     """Weights of the frames -width..width that give the second derivative of the parabola fitted to them."""
     steps = np.arange(-width, width + 1)
