@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import sys
+from pathlib import Path
 from unittest.mock import patch
 
 import pytest
@@ -95,9 +96,9 @@ def test_version():
 
 
 def test_the_console_script_is_the_same_program():
-    script = shutil.which("speechgmm")
-    if script is None:
-        pytest.skip("the console script is not installed: pip install -e .")
+    script = Path(sys.executable).with_name("speechgmm")
+    if not script.exists():
+        pytest.skip("the console script is not installed beside this Python: pip install -e .")
     assert run_process("--version", command=[script]) == run("--version")
 
 
