@@ -1,25 +1,37 @@
-"""Choose the settings in config.toml on training data alone: on the text-independent split's digits 0 to 4.
+"""Choose the settings in config.toml on training data alone.
 
-Each fold leaves two of these digits out and tests on them, so words differ between training and test as they
-do in the real split.
+For the official split each fold holds out five takes of the training part, as the test part is five takes. For
+the text-independent split each fold holds out one of the training digits, so words differ between training and
+test as they do in the real split.
 """
 
-from itertools import combinations
-
 from speechgmm.corpora.fsdd import CORPUS
+from speechgmm.manifest import select
 from speechgmm.recipe import Recipe, run
 
 
 def main() -> None:
     recipe = Recipe(__file__, "Choose settings for FSDD speaker identification")
-    digits = recipe.config["split"]["train_digits"]
     utterances = recipe.utterances(CORPUS, "fsdd/utterances.jsonl")
+    digits = recipe.config["split"]["train_digits"]
+    print("Text-independent split")
     recipe.compare(
         [utterance for utterance in utterances if utterance.label("digit") in digits],
         "speaker",
         {"n_coefficients": [20, 30, 40], "delta_orders": [0, 1, 2]},
         [8, 16, 32],
-        [lambda utterance, pair=pair: utterance.label("digit") in pair for pair in combinations(digits, 2)],
+        [lambda utterance, digit=digit: utterance.label("digit") == digit for digit in digits],
+    )
+    print("Official split")
+    recipe.compare(
+        select(utterances, "train"),
+        "speaker",
+        {"n_coefficients": [20, 30, 40], "delta_orders": [0, 1]},
+        [16, 32],
+        [
+            lambda utterance, first=first: first <= int(utterance.label("take")) < first + 5
+            for first in (5, 14, 23, 32, 41)
+        ],
     )
 
 

@@ -1,14 +1,17 @@
 """Speaker identification on the Free Spoken Digit Dataset: the official split, and a text-independent one."""
 
+from dataclasses import replace
+
 from speechgmm.corpora.fsdd import CORPUS
 from speechgmm.recipe import Recipe, run
 
 
 def main() -> None:
     recipe = Recipe(__file__, "Speaker identification on the Free Spoken Digit Dataset")
-    extraction = recipe.extract(recipe.utterances(CORPUS, "fsdd/utterances.jsonl"))
-    digits = recipe.config["split"]
+    utterances = recipe.utterances(CORPUS, "fsdd/utterances.jsonl")
+    digits, changes = recipe.config["split"], recipe.config["text_independent"]
 
+    extraction = recipe.extract(utterances)
     with recipe.stage("official split"):
         official = recipe.identify(
             extraction,
@@ -17,13 +20,16 @@ def main() -> None:
             lambda utterance: utterance.split == "test",
             recipe.training(),
         )
+    extraction = recipe.extract(
+        utterances, replace(recipe.features(), n_coefficients=changes["n_coefficients"])
+    )
     with recipe.stage("text-independent split"):
         independent = recipe.identify(
             extraction,
             "speaker",
             lambda utterance: utterance.label("digit") in digits["train_digits"],
             lambda utterance: utterance.label("digit") in digits["test_digits"],
-            recipe.training(),
+            replace(recipe.training(), n_components=changes["n_components"]),
         )
     recipe.finish(
         {"accuracy_official": official.accuracy, "accuracy_text_independent": independent.accuracy},
