@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from speechgmm.version import __version__
 
 if TYPE_CHECKING:
+    from speechgmm.audio import load_audio
     from speechgmm.em.mixture import Mixture
     from speechgmm.errors import FormatError, InputError, SpeechGMMError, SpeechGMMWarning
     from speechgmm.evaluation import Evaluation, evaluate
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from speechgmm.trainer import Training, train, train_on_frames
 
 _HOMES = {
+    "audio": ("load_audio",),
     "em.mixture": ("Mixture",),
     "errors": ("FormatError", "InputError", "SpeechGMMError", "SpeechGMMWarning"),
     "evaluation": ("Evaluation", "evaluate"),
@@ -63,6 +65,7 @@ __all__ = [
     "from_folders",
     "from_pattern",
     "from_table",
+    "load_audio",
     "read_manifest",
     "select",
     "split",

@@ -24,7 +24,9 @@ app = new_app(name="speechgmm")
 app.add_typer(cli_manifest.app, name="manifest")
 
 # The figures of a class, as `trainer.ClassReport` has them.
-CLASS_COLUMNS = ("label", "files", "seconds", "frames", "components", "iterations", "log_likelihood")
+CLASS_COLUMNS = (
+    *("label", "files", "seconds", "frames", "components", "iterations", "converged", "log_likelihood"),
+)
 
 
 class Format(StrEnum):
@@ -275,6 +277,9 @@ def main() -> None:
         print(f"speechgmm: {error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
+        if error.filename is not None:
+            print(f"speechgmm: {error.filename}: {error.strerror}", file=sys.stderr)
+            sys.exit(2)
         # What could not be written must not be tried again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         print(f"speechgmm: the output cannot be written ({error.strerror or error})", file=sys.stderr)

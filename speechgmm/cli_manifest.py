@@ -32,12 +32,13 @@ def build(
 ) -> None:
     """Make a manifest from a folder (<label>/*.wav), from file names, or from a table."""
     from speechgmm.files import require_writable
-    from speechgmm.manifest import write_manifest
+    from speechgmm.manifest import require_below, write_manifest
     from speechgmm.manifest_check import describe
     from speechgmm.terminal import shown_progress
 
     utterances = _list(source, label, pattern, column or [], data_dir)
     require_writable(output)
+    require_below(utterances, output, data_dir)
     with shown_progress() as progress:
         described, problems = describe(utterances, checksums, jobs, progress)
     if not described:
@@ -91,7 +92,7 @@ def check(
 ) -> None:
     """List everything that is wrong with a manifest, all at once."""
     from speechgmm import manifest_check
-    from speechgmm.manifest import read_manifest
+    from speechgmm.manifest import fingerprint, read_manifest
     from speechgmm.model_file import Model
     from speechgmm.terminal import shown_progress
 
@@ -107,6 +108,7 @@ def check(
     with shown_progress() as progress:
         problems = manifest_check.check(utterances, label, values, jobs, progress)
     print(f"{manifest}: {counted(len(utterances), 'utterance')}, {counted(len(problems), 'problem')}")
+    print(f"fingerprint {fingerprint(utterances)}")
     finish(problems, rest=" in all")
 
 

@@ -282,16 +282,11 @@ def write_manifest(
     InputError
         If there are no utterances, an audio file is outside of that folder, or `path` cannot be written.
     """
-    path = Path(path)
-    folder = os.path.join(audio_folder(path, data_dir), "")
+    utterances = list(utterances)
+    folder = require_below(utterances, path, data_dir)
     lines = []
     for utterance in utterances:
         audio = os.path.abspath(utterance.audio)
-        if not audio.startswith(folder):
-            raise InputError(
-                f"utterance {utterance.id!r}: {audio} is outside of {folder}, where the manifest's paths "
-                "start; name the folder that holds the audio with --data-dir"
-            )
         row = {name: getattr(utterance, name) for name in _FIELDS}
         row["audio"] = audio.removeprefix(folder).replace(os.sep, "/")
         row["labels"] = dict(sorted(utterance.labels.items()))
@@ -301,6 +296,28 @@ def write_manifest(
     if not lines:
         raise InputError(f"{path}: no utterances to write")
     write_atomically(path, "\n".join(lines) + "\n")
+
+
+def require_below(
+    utterances: Iterable[Utterance], path: str | Path, data_dir: str | Path | None = None
+) -> str:
+    """The folder, with a separator at its end, that the audio paths of a manifest to be written start from.
+
+    Raises
+    ------
+    InputError
+        If an audio file is outside of it.
+    """
+    path = Path(path)
+    folder = os.path.join(audio_folder(path, data_dir), "")
+    for utterance in utterances:
+        audio = os.path.abspath(utterance.audio)
+        if not audio.startswith(folder):
+            raise InputError(
+                f"utterance {utterance.id!r}: {audio} is outside of {folder}, where the manifest's paths "
+                "start; name the folder that holds the audio with --data-dir"
+            )
+    return folder
 
 
 def fingerprint(utterances: Iterable[Utterance]) -> str:

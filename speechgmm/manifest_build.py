@@ -171,21 +171,32 @@ def from_files(paths: Iterable[str | Path]) -> tuple[list[Utterance], list[str]]
     found: dict[str, Utterance] = {}
     problems = []
     for path in map(Path, paths):
-        if path.is_dir():
-            names = [path / name for name in _audio_files(path)]
-            if not names:
-                problems.append(f"{path}: holds no audio files ({', '.join(sorted(AUDIO_SUFFIXES))})")
-        elif path.exists():
-            names = [path]
-        else:
-            names = []
-            problems.append(f"{path}: no such file or folder")
+        try:
+            names = _named_files(path)
+        except InputError as error:
+            problems.append(str(error))
+            continue
+        except OSError as error:
+            problems.append(f"{path}: cannot be read ({error.strerror or error})")
+            continue
         for name in names:
             try:
                 found[str(name)] = Utterance(id=str(name), audio=name)
             except InputError as error:
                 problems.append(str(error))
     return list(found.values()), problems
+
+
+def _named_files(path: Path) -> list[Path]:
+    """The file a path names, or the audio files under the folder that it names."""
+    if not path.is_dir():
+        if not path.exists():
+            raise InputError(f"{path}: no such file or folder")
+        return [path]
+    names = [path / name for name in _audio_files(path)]
+    if not names:
+        raise InputError(f"{path}: holds no audio files ({', '.join(sorted(AUDIO_SUFFIXES))})")
+    return names
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:

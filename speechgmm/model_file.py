@@ -153,7 +153,7 @@ class Model:
                 posterior_scale=_number("posterior_scale", header["posterior_scale"]),
                 log_priors=np.array(_numbers(header, "log_priors")),
                 features=_features(header),
-                record=_typed(header, "record", dict),
+                record=_record(header),
             )
         except InputError as error:
             raise FormatError(f"{path}: {error} (edited by hand, or damaged?)") from error
@@ -219,6 +219,19 @@ def _typed(header: Mapping[str, Any], name: str, kind: type) -> Any:
     if not isinstance(value, kind):
         raise InputError(f"field `{name}` is {value!r:.80}; it must be of type {kind.__name__}")
     return value
+
+
+def _record(header: Mapping[str, Any]) -> dict[str, Any]:
+    """The record, whose parts that people are shown must be what they are called."""
+    record: dict[str, Any] = _typed(header, "record", dict)
+    if not isinstance(record.get("settings", {}), dict):
+        raise InputError("field `record.settings` must be names with their values")
+    rows = record.get("classes", [])
+    if not isinstance(rows, list) or not all(
+        isinstance(row, dict) and row.keys() == rows[0].keys() for row in rows
+    ):
+        raise InputError("field `record.classes` must be a list of the same figures of each class")
+    return record
 
 
 def _texts(header: Mapping[str, Any], name: str) -> list[str]:

@@ -58,10 +58,9 @@ class Recipe:
         """The `[features]` of config.toml."""
         return FeatureConfig.from_dict(self.config["features"])
 
-    def training(self, table: Mapping[str, Any] | None = None) -> TrainingSettings:
-        """The `[training]` of config.toml, or another table, with the seed of the command line."""
-        settings = TrainingSettings.from_dict(self.config["training"] if table is None else table)
-        return replace(settings, seed=self.options.seed)
+    def training(self) -> TrainingSettings:
+        """The `[training]` of config.toml, with the seed of the command line."""
+        return replace(TrainingSettings.from_dict(self.config["training"]), seed=self.options.seed)
 
     def manifest(self, name: str) -> Path:
         """The manifest given with `--manifest`, or the committed one of a name such as "fsdd/utterances.jsonl"."""

@@ -105,18 +105,15 @@ class MixtureBank:
         self.coordinates = Coordinates.from_moments(means.mean(axis=0), spread)
         self.n_features = means.shape[1]
         self._mixtures = tuple(mixtures)
-        self._width = max(mixture.n_components for mixture in mixtures)
-        self._projections = [self._join(group) for group in self._groups(mixtures)]
+        self._groups = list(_groups_of_a_size(mixtures))
+        self._projections = [self._join([mixtures[index] for index in group]) for group in self._groups]
         self._too_sharp = any(projection.too_sharp for projection in self._projections)
-
-    def _groups(self, mixtures: Sequence[Mixture]) -> Iterator[Sequence[Mixture]]:
-        size = max(1, COLUMNS // self._width)
-        for start in range(0, len(mixtures), size):
-            yield mixtures[start : start + size]
+        self._n_columns = sum(projection.matrix.shape[1] for projection in self._projections)
 
     def _join(self, mixtures: Sequence[Mixture]) -> Projection:
-        """Projections side by side, small mixtures filled up with columns that never matter."""
-        joined = np.zeros((2 * self.n_features + 1, len(mixtures), self._width))
+        """Projections side by side, smaller mixtures filled up with columns that never matter."""
+        width = max(mixture.n_components for mixture in mixtures)
+        joined = np.zeros((2 * self.n_features + 1, len(mixtures), width))
         joined[-1] = LOG2_OF_NOTHING
         for index, mixture in enumerate(mixtures):
             joined[:, index, : mixture.n_components] = mixture.projection(self.coordinates)
@@ -128,12 +125,12 @@ class MixtureBank:
         The same bits whatever else is scored. Long utterances go through compiled code, short ones through
         NumPy; which one depends on the utterance alone, and they agree to 1e-5 per frame.
         """
-        compiled = len(frames) * self._width * len(self._mixtures) >= WORTH_COMPILED_CODE
+        compiled = len(frames) * self._n_columns >= WORTH_COMPILED_CODE
         totals = np.zeros(len(self._mixtures))
         for start in range(0, len(frames), BLOCK):
             block = frames[start : start + BLOCK]
             x = self.coordinates.apply(block)
-            far = np.abs(x).max(axis=1) > (0.0 if self._too_sharp else FAR)
+            far = np.abs(x).max(axis=1) > (-1.0 if self._too_sharp else FAR)
             if far.any():
                 totals += self._exactly(block[far])
                 x = x[~far]
@@ -144,13 +141,10 @@ class MixtureBank:
     def _add_block(self, x: Float32s, totals: Float64s, compiled: bool) -> None:
         """Add the log2-likelihoods of up to 512 frames, given in coordinates, to the totals of the mixtures."""
         expanded = np.concatenate([x, x * x, np.ones((len(x), 1), np.float32)], axis=1)
-        first = 0
-        for projection in self._projections:
-            flat = np.empty((len(x), projection.matrix.shape[1]), np.float32)
-            projection.log2_densities(expanded, flat)
-            densities = flat.reshape(len(x), -1, self._width)
-            _add(densities, totals[first : first + densities.shape[1]], compiled)
-            first += densities.shape[1]
+        for group, projection in zip(self._groups, self._projections, strict=True):
+            densities = np.empty((len(x), projection.matrix.shape[1]), np.float32)
+            projection.log2_densities(expanded, densities)
+            totals[group] += _sums(densities.reshape(len(x), len(group), -1), compiled)
 
     def _exactly(self, frames: Floats) -> Float64s:
         """Log2-likelihood sums in coordinates of a few frames far from all others, in float64."""
@@ -161,18 +155,30 @@ class MixtureBank:
         return (natural + len(frames) * self.coordinates.log_volume) / LOG_2
 
 
-def _add(log2_densities: Float32s, totals: Float64s, compiled: bool) -> None:
-    """Add the log2-likelihoods of a block's frames to the totals of its mixtures."""
+def _groups_of_a_size(mixtures: Sequence[Mixture]) -> Iterator[list[int]]:
+    """Numbers of mixtures to be scored in one product: alike in size, and of no more than `COLUMNS` together."""
+    group: list[int] = []
+    for index in sorted(range(len(mixtures)), key=lambda index: mixtures[index].n_components):
+        if group and (len(group) + 1) * mixtures[index].n_components > COLUMNS:
+            yield group
+            group = []
+        group.append(index)
+    yield group
+
+
+def _sums(log2_densities: Float32s, compiled: bool) -> Float64s:
+    """Sums over frames of the log2-likelihood under each mixture, from (n_frames, n_mixtures, n_components)."""
     if compiled:
         from speechgmm.em.kernels import add_log2_likelihoods
 
-        add_log2_likelihoods(log2_densities, totals)
-        return
+        sums = np.zeros(log2_densities.shape[1])
+        add_log2_likelihoods(log2_densities, sums)
+        return sums
     peaks = log2_densities.max(axis=2)
     np.subtract(log2_densities, peaks[:, :, None], out=log2_densities)
     np.multiply(log2_densities, np.float32(LOG_2), out=log2_densities)
     masses = np.exp(log2_densities, out=log2_densities).sum(axis=2)
-    totals += (peaks.astype(np.float64) + np.log2(masses.astype(np.float64))).sum(axis=0)
+    return np.asarray((peaks.astype(np.float64) + np.log2(masses.astype(np.float64))).sum(axis=0))
 
 
 def require_utterance(frames: Any, index: int, n_features: int | None = None) -> Floats:

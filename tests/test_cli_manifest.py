@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from speechgmm.errors import InputError
-from speechgmm.manifest import read_manifest, select
+from speechgmm.manifest import fingerprint, read_manifest, select
 from tests.cli_tools import N_TAKES, SECONDS, SPEAKERS, damaged, make_world, run
 
 N_FILES = N_TAKES * len(SPEAKERS)
@@ -185,7 +185,9 @@ def test_check_of_a_good_manifest(world):
     options = ["--label", "speaker", *(word for name in SPEAKERS for word in ("--known", name))]
     result = run("manifest", "check", world.manifest, *options)
     assert (result.code, result.err) == (0, "")
-    assert result.out == f"{world.manifest}: {N_FILES} utterances, 0 problems\n"
+    first, second = result.lines
+    assert first == f"{world.manifest}: {N_FILES} utterances, 0 problems"
+    assert second == f"fingerprint {fingerprint(read_manifest(world.manifest))}"
 
 
 def test_check_lists_everything_at_once(copied):
@@ -201,7 +203,7 @@ def test_check_lists_everything_at_once(copied):
     options = ["--label", "speaker", *(word for name in SPEAKERS for word in ("--known", name))]
     result = run("manifest", "check", copied.manifest, *options)
     assert result.code == 1
-    assert result.out == f"{copied.manifest}: {N_FILES} utterances, 7 problems\n"
+    assert result.lines[0] == f"{copied.manifest}: {N_FILES} utterances, 7 problems"
     expected = [
         (0, "not there.wav: cannot be opened"),
         (1, f"the manifest says {'0' * 64}"),
@@ -269,7 +271,7 @@ def test_one_is_singular(copied):
     write_rows(copied.manifest, rows_of(copied.manifest)[:1])
     shutil.rmtree(copied.corpus)
     result = run("manifest", "check", copied.manifest)
-    assert result.out == f"{copied.manifest}: 1 utterance, 1 problem\n"
+    assert result.lines[0] == f"{copied.manifest}: 1 utterance, 1 problem"
     assert "1 problems" not in result.err
 
 

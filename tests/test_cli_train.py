@@ -35,7 +35,7 @@ def test_train_reports_each_class_and_writes_the_model(world, tmp_path):
     out = tmp_path / "new folder" / "m.model"
     result = run("train", world.manifest, "-o", out, "-k", 4, "--split", "train", "-j", 1)
     assert (result.code, result.err) == (0, "")
-    header = "speaker files seconds frames components iterations log-likelihood"
+    header = "speaker files seconds frames components iterations converged log-likelihood"
     assert header in plain(result.out)
     assert result.lines[-1] == f"{out}: 4 classes of 'speaker'"
     rows = table_rows(result.out)

@@ -203,6 +203,8 @@ class TestValue:
             ),
             ({"weights": [1.0]}, r"`weights` \(1,\), `means` \(2, 1\) and `covariances` \(2, 1\) disagree"),
             ({"covariances": np.ones((2, 3))}, r"`covariances` \(2, 3\) disagree"),
+            ({"means": [[1e38], [0.0]]}, "`means` reach 1e\\+38 .*beyond what can be computed with"),
+            ({"covariances": [[1e75], [1.0]]}, "`covariances` 1e\\+75; that is beyond"),
             ({"covariances": [[1.0], [0.0]]}, "`covariances` has the value 0.0; it must be positive"),
             ({"covariances": [[1.0], [-2.0]]}, "`covariances` has the value -2.0; it must be positive"),
             (

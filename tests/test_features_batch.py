@@ -101,7 +101,7 @@ def test_processes_give_the_same_bits(utterances, workers, monkeypatch):
     extractor = FeatureExtractor(FEW)
     serial = extractor.extract(utterances)
     monkeypatch.setattr(f"{EXTRACT}.MANY", 10)
-    monkeypatch.setattr(f"{EXTRACT}.PROBE", 4)
+    monkeypatch.setattr(f"{EXTRACT}.SAMPLED", 4)
     monkeypatch.setattr(f"{EXTRACT}.BATCH", 5)
     calls = []
     in_processes = extractor.extract(
@@ -187,7 +187,7 @@ def write_bad_files(folder):
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_bad_files_become_problems_and_the_others_are_done(utterances, tmp_path, monkeypatch, n_jobs):
     monkeypatch.setattr(f"{EXTRACT}.SHORT", 0.0)
-    monkeypatch.setattr(f"{EXTRACT}.PROBE", 2)
+    monkeypatch.setattr(f"{EXTRACT}.SAMPLED", 2)
     words = write_bad_files(tmp_path)
     mixed = []
     for good, name in zip(utterances, words, strict=False):

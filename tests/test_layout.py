@@ -41,6 +41,7 @@ ORDER = (
     "model_file",
     "scorer",
     "settings",
+    "training_frames",
     "trainer",
     "evaluation",
     "corpora.locate",

@@ -197,11 +197,25 @@ def test_the_report_of_each_class_is_true(voices):
     assert training.problems == ()
 
 
-def test_iterations_are_those_of_the_last_fit_and_end_at_the_most_allowed():
+def test_iterations_are_those_of_both_fits_and_a_fit_that_did_not_end_is_named():
     frames, labels = made_frames()
     settings = TrainingSettings(n_components=4, max_iterations=3, tolerance=0.0)
-    training = train_on_frames(frames, labels, settings=settings)
-    assert [report.iterations for report in training.classes] == [3, 3, 3]
+    message = "EM stopped at 3 iterations before it converged for 'a', 'b', 'c'"
+    with pytest.warns(SpeechGMMWarning, match=message):
+        training = train_on_frames(frames, labels, settings=settings)
+    assert [report.iterations for report in training.classes] == [6, 6, 6]
+    assert [report.converged for report in training.classes] == [False] * 3
+
+
+def test_ids_that_occur_twice_are_refused_before_any_audio_is_read():
+    missing = Utterance("u", Path("none.wav"), labels={"speaker": "ann"})
+    with pytest.raises(InputError, match="utterance ids occur twice: 'u'; `speechgmm manifest check`"):
+        train([missing, missing])
+
+
+def test_a_class_named_unknown_is_refused_before_any_audio_is_read():
+    with pytest.raises(InputError, match="a class is named 'unknown', which is the answer"):
+        train([Utterance("u", Path("none.wav"), labels={"speaker": "unknown"})])
 
 
 def test_the_record_says_how_the_model_was_made_but_not_when_where_or_by_how_many(tmp_path, voices):
@@ -545,7 +559,7 @@ def test_a_class_without_frames_is_named():
             raise
 
 
-@pytest.mark.parametrize("labels", [[0] * 6 + [1] * 6, np.repeat([0, 1], 6)], ids=["int", "numpy"])
+@pytest.mark.parametrize("labels", [[0] * 6 + [1] * 6, np.repeat([0, 1], 6)], ids=["int", "numpy int"])
 def test_labels_that_are_not_texts_are_refused(labels):
     frames, _ = made_frames(classes="ab")
     with pytest.raises(InputError, match="label"):

@@ -20,6 +20,8 @@ LOG_2 = float(np.log(2.0))
 LOG2_E = 1.0 / LOG_2
 # Frames handled at a time: their densities stay in cache.
 BLOCK = 512
+# What float32 holds, with room for sums of a few; its square is what variances may reach.
+LARGEST = 1e37
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +62,11 @@ class Mixture:
             raise InputError(
                 f"mixture `weights` {self.weights.shape}, `means` {self.means.shape} and `covariances` "
                 f"{self.covariances.shape} disagree"
+            )
+        if np.abs(self.means).max() > LARGEST or not 1 / LARGEST**2 < self.covariances.max() < LARGEST**2:
+            raise InputError(
+                f"mixture `means` reach {np.abs(self.means).max():.3g} and `covariances` {self.covariances.max():.3g}; "
+                "that is beyond what can be computed with"
             )
         if self.covariances.min() <= 0:
             raise InputError(

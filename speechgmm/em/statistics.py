@@ -8,14 +8,11 @@ import numpy as np
 
 from speechgmm.em import kernels
 from speechgmm.em.coordinates import Coordinates, Float32s, Float64s, Floats, require_finite
-from speechgmm.em.mixture import BLOCK, LOG_2, Mixture, log_sum_exp
+from speechgmm.em.mixture import BLOCK, LARGEST, LOG_2, Mixture, log_sum_exp
 from speechgmm.em.projection import FAR, Projection
 from speechgmm.em.sources import FrameSource, as_source
 from speechgmm.errors import InputError
 from speechgmm.parallel import one_blas_thread, ordered_map
-
-# What float32 holds, with room for sums of a few.
-LARGEST = 1e37
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,9 +147,10 @@ def accumulate(
         measured = moments(source, n_jobs)
         coordinates = Coordinates.from_moments(measured.mean, measured.variance)
     projection = Projection(mixture.projection(coordinates))
-    # So few frames do not average rounding away, and float64 costs them nothing.
     if projection.too_sharp or source.n_frames <= BLOCK:
-        work = partial(_accumulate_shard_exactly, mixture, coordinates)
+        # So few frames do not average rounding away.
+        exact = None if projection.too_sharp else mixture.projection(coordinates)
+        work = partial(_accumulate_shard_exactly, mixture, coordinates, exact)
     else:
         work = partial(_accumulate_shard, mixture, projection, coordinates)
     with one_blas_thread():
@@ -216,22 +214,34 @@ def _set_apart(block: Floats, expanded: Float32s) -> tuple[Floats, Floats]:
     return block[near], block[far]
 
 
-def _accumulate_shard_exactly(mixture: Mixture, coordinates: Coordinates, shard: Floats) -> Statistics:
+def _accumulate_shard_exactly(
+    mixture: Mixture, coordinates: Coordinates, exact: Float64s | None, shard: Floats
+) -> Statistics:
     """As `_accumulate_shard`, but all in float64."""
     sums, log_likelihood = np.zeros((2 * mixture.n_features + 1, mixture.n_components)), 0.0
     for start in range(0, len(shard), BLOCK):
-        part, part_likelihood = _accumulate_exactly(mixture, coordinates, shard[start : start + BLOCK])
+        block = shard[start : start + BLOCK]
+        part, part_likelihood = _accumulate_exactly(mixture, coordinates, block, exact)
         sums += part
         log_likelihood += part_likelihood
     return _statistics(sums, log_likelihood - len(shard) * coordinates.log_volume, len(shard), coordinates)
 
 
-def _accumulate_exactly(mixture: Mixture, coordinates: Coordinates, frames: Floats) -> tuple[Float64s, float]:
-    """The same sums in float64, for the few frames far from all others; log-likelihood in coordinates."""
+def _accumulate_exactly(
+    mixture: Mixture, coordinates: Coordinates, frames: Floats, exact: Float64s | None = None
+) -> tuple[Float64s, float]:
+    """The same sums in float64, and the log-likelihood in coordinates.
+
+    Densities come from the product with the exact projection, or, where terms would cancel even in float64 (of
+    frames far from all others, or very sharp components), from the plain equation.
+    """
     x = coordinates.apply(frames)
-    log_densities = mixture.unchecked_log_densities(frames)
+    expanded = np.concatenate([x, x * x, np.ones((len(x), 1))], axis=1)
     with np.errstate(invalid="ignore"):  # a value that is not finite shows in the sums
+        if exact is None:
+            log_densities = mixture.unchecked_log_densities(frames) + coordinates.log_volume
+        else:
+            log_densities = (expanded @ exact) * LOG_2
         log_likelihoods = log_sum_exp(log_densities)
         gamma = np.exp(log_densities - log_likelihoods[:, None])
-    sums = np.concatenate([x, x * x, np.ones((len(x), 1))], axis=1).T @ gamma
-    return sums, float(log_likelihoods.sum()) + len(frames) * coordinates.log_volume
+    return expanded.T @ gamma, float(log_likelihoods.sum())

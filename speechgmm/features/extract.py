@@ -1,5 +1,6 @@
 """Utterances become frames, in parallel, one bad file never stopping the others."""
 
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,10 @@ Float32s = NDArray[np.float32]
 SHORT = 3.0
 MANY = 10_000
 BATCH = 256
-PROBE = 16
+SAMPLED = 16
+
+# How far the resampler looks to either side (seconds).
+RESAMPLER_REACH = 0.02
 
 
 @dataclass(frozen=True)
@@ -160,7 +164,8 @@ class FeatureExtractor:
         ----------
         utterances : sequence of Utterance
         n_jobs : int
-            Workers; the frames do not depend on it.
+            Workers; the frames do not depend on it. Fewer than 10,000 short files take one in any case: more
+            would be slower.
         progress : callable
             Told ("features", utterances done, utterances in all).
 
@@ -190,7 +195,8 @@ class FeatureExtractor:
     def _outcomes(self, utterances: Sequence[Utterance], n_jobs: int) -> Iterator[_Outcome]:
         """What becomes of each utterance, in order, by the workers that suit their length."""
         check_jobs(n_jobs)
-        seconds = [_seconds(utterance) for utterance in utterances[:PROBE]]
+        sample = utterances[:: -(-len(utterances) // SAMPLED) or 1]
+        seconds = [_seconds(utterance) for utterance in sample]
         short = sum(seconds) < SHORT * len(seconds)
         size: int = 1
         prefer: Workers = "threads"
@@ -229,7 +235,8 @@ class FeatureExtractor:
     def _stretch(self, utterance: Utterance) -> tuple[float, float, slice]:
         """Start and end in seconds of what must be read for an utterance, and its frames within that."""
         config = self.config
-        duration = audio_info(utterance.audio).duration
+        info = audio_info(utterance.audio)
+        duration = info.duration
         end = duration if utterance.end is None else utterance.end
         if end > duration + 1e-3:
             raise InputError(
@@ -245,8 +252,13 @@ class FeatureExtractor:
         first = min(first, int(duration / hop))
         if utterance.end is None or end >= duration:
             stop += 1  # a whole file has a frame at its very end
-        before = max(0, first - config.context)
-        after = min(duration, (stop - 1 + config.context) * hop)
+        context, period = config.context, 1
+        if info.sample_rate != config.sample_rate:
+            # The resampler looks around too, and must begin where a sample of the file and a frame coincide.
+            context += math.ceil(RESAMPLER_REACH / hop)
+            period = config.sample_rate // math.gcd(config.sample_rate, config.hop_samples * info.sample_rate)
+        before = max(0, first - context) // period * period
+        after = min(duration, (stop - 1 + context) * hop)
         return before * hop, after, slice(first - before, stop - before)
 
     def _frames(self, samples: Float32s, keep: slice = slice(None)) -> Float32s:

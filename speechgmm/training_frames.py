@@ -1,0 +1,128 @@
+"""Training frames by class: checked, joined, and what the fits of all classes share."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from speechgmm.em.coordinates import Float64s, Floats, reference_variance, require_frames
+from speechgmm.em.mixture import LARGEST
+from speechgmm.em.statistics import moments
+from speechgmm.errors import InputError, SpeechGMMWarning
+from speechgmm.files import sha256_of_text
+from speechgmm.model_file import UNKNOWN
+from speechgmm.scorer import require_utterance
+
+# A Gaussian from fewer frames than this is a guess; classes with less speech get fewer components.
+FRAMES_PER_COMPONENT = 8
+# Frames per component of the background; more would change it little and cost as much as a class each.
+BACKGROUND_FRAMES_PER_COMPONENT = 512
+# One in so many training utterances is held out to fit the scale of the posteriors.
+HELD_OUT = 5
+
+
+@dataclass(frozen=True, eq=False)
+class ClassFrames:
+    """The frames of a class; those of the utterances that are held out come last."""
+
+    label: str
+    frames: Floats
+    lengths: tuple[int, ...]
+    n_held_out: int
+    seconds: float
+
+    @property
+    def n_part(self) -> int:
+        """Frames that are not held out."""
+        return sum(self.lengths[: len(self.lengths) - self.n_held_out])
+
+    def held_out(self) -> list[Floats]:
+        """Frames of each utterance that is held out."""
+        bounds = np.cumsum(self.lengths)[:-1]
+        return np.split(self.frames, bounds)[len(self.lengths) - self.n_held_out :]
+
+
+def gather(
+    frames: Sequence[Floats], labels: Sequence[str], ids: Sequence[str], seconds: Sequence[float]
+) -> list[ClassFrames]:
+    """The utterances of each class joined, classes sorted, held-out utterances last."""
+    if not len(frames) == len(labels) == len(ids) == len(seconds) or len(frames) == 0:
+        raise InputError(
+            f"{len(frames)} `frames`, {len(labels)} `labels`, {len(ids)} `ids` and {len(seconds)} `seconds` given; "
+            "there must be as many of each, and at least 1"
+        )
+    require_labels(labels)
+    n_features = require_frames(frames[0], name="frames[0]").shape[1]
+    members: dict[str, list[int]] = {}
+    for index, (array, value) in enumerate(zip(frames, labels, strict=True)):
+        if np.abs(require_utterance(array, index, n_features)).max() > LARGEST:
+            raise InputError(
+                f"`frames[{index}]` has values so large that their squares overflow; scale them down"
+            )
+        members.setdefault(str(value), []).append(index)
+    if len(members) == 1:
+        warnings.warn(
+            f"there is one class only, {next(iter(members))!r}: every utterance will be called that, and a "
+            "threshold says nothing, because the background is made of the same class",
+            SpeechGMMWarning,
+            stacklevel=3,
+        )
+    classes = []
+    for value in sorted(members):
+        # Which utterances are held out depends on their ids alone, not on their order.
+        rows = sorted(members[value], key=lambda index: (sha256_of_text(ids[index]), index))
+        classes.append(
+            ClassFrames(
+                label=value,
+                frames=np.concatenate([frames[index] for index in rows]),
+                lengths=tuple(len(frames[index]) for index in rows),
+                n_held_out=max(1, len(rows) // HELD_OUT) if len(rows) > 1 else 0,
+                seconds=sum(seconds[index] for index in rows),
+            )
+        )
+    return classes
+
+
+def require_labels(labels: Sequence[str]) -> None:
+    """Refuse what cannot be the name of a class."""
+    for index, value in enumerate(labels):
+        if not isinstance(value, str) or not value:
+            raise InputError(f"`labels[{index}]` is {value!r}; a label must be a text that is not empty")
+        if value == UNKNOWN:
+            raise InputError(
+                f"a class is named {UNKNOWN!r}, which is the answer for rejected utterances; rename it"
+            )
+
+
+def pooled_variance(classes: Sequence[ClassFrames]) -> Float64s:
+    """Variance of all training frames, each dimension by itself; positive."""
+    parts = [moments(group.frames) for group in classes]
+    total = sum(part.n_frames for part in parts)
+    mean = np.asarray(sum(part.mean * (part.n_frames / total) for part in parts))
+    variance = sum((part.variance + np.square(part.mean - mean)) * (part.n_frames / total) for part in parts)
+    return reference_variance(mean, np.asarray(variance))
+
+
+def component_counts(classes: Sequence[ClassFrames], asked: int) -> list[int]:
+    """How many components each class can carry; one warning for all that carry fewer than asked for."""
+    counts = [min(asked, max(1, group.n_part // FRAMES_PER_COMPONENT)) for group in classes]
+    fewer = [(group, count) for group, count in zip(classes, counts, strict=True) if count < asked]
+    if fewer:
+        listed = ", ".join(f"{group.label} ({group.n_part} frames): {count}" for group, count in fewer[:10])
+        more = f", and {len(fewer) - 10} more" if len(fewer) > 10 else ""
+        warnings.warn(
+            f"{len(fewer)} of {len(classes)} classes have too few frames for {asked} components "
+            f"({FRAMES_PER_COMPONENT} frames each are needed) and get fewer: {listed}{more}",
+            SpeechGMMWarning,
+            stacklevel=3,
+        )
+    return counts
+
+
+def background_frames(classes: Sequence[ClassFrames], n_components: int) -> ClassFrames:
+    """An even choice of frames, as many of every class as far as they go."""
+    share = max(1, BACKGROUND_FRAMES_PER_COMPONENT * n_components // len(classes))
+    chosen = [group.frames[:: -(-len(group.frames) // share)] for group in classes]
+    frames = np.concatenate(chosen)
+    return ClassFrames("", frames, (len(frames),), 0, 0.0)
