@@ -32,7 +32,7 @@ class TrainingSettings:
     """
 
     n_components: int = 32
-    max_iterations: int = 50
+    max_iterations: int = 100
     tolerance: float = 1e-3
     variance_floor: float = 1e-2
     priors: Priors = "equal"

@@ -29,7 +29,7 @@ def test_a_file_gives_its_settings_and_leaves_the_others(read):
     assert settings.training == TrainingSettings(
         n_components=4, priors="training", tolerance=0, variance_floor=1e-3, seed=12345678901234567890
     )
-    assert settings.training.max_iterations == 50
+    assert settings.training.max_iterations == 100
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "[training]\n", "[features]\n[training]\n"])

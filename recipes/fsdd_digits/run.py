@@ -30,12 +30,26 @@ def accuracies(
     return {speaker: mean(answers) for speaker, answers in right.items()}
 
 
+def choose(
+    recipe: Recipe, extractions: list[Extraction], speakers: list[str], counts: list[int]
+) -> dict[str, tuple[int, int]]:
+    """For each speaker left out, the best extraction and number of components among the other speakers."""
+    inner: dict[str, dict[tuple[int, int], list[float]]] = {speaker: {} for speaker in speakers}
+    # Models without speakers a and b serve both: b tests them while a is left out, and a while b is.
+    for index, count, pair in product(range(len(extractions)), counts, combinations(speakers, 2)):
+        results = accuracies(recipe, extractions[index], pair, replace(recipe.training(), n_components=count))
+        for left_out, tested in (pair, pair[::-1]):
+            inner[left_out].setdefault((index, count), []).append(results[tested])
+    return {speaker: max(found, key=lambda key: mean(found[key])) for speaker, found in inner.items()}
+
+
 def main() -> None:
     recipe = Recipe(__file__, "Spoken digits of the Free Spoken Digit Dataset")
     utterances = recipe.utterances(CORPUS, "fsdd/utterances.jsonl")
     speakers = sorted({utterance.label("speaker") for utterance in utterances})
     choice = dict(recipe.config["choice"])
     counts = choice.pop("n_components")
+    combined = [dict(zip(choice, values, strict=True)) for values in product(*choice.values())]
 
     extraction = recipe.extract(utterances)
     with recipe.stage("official split"):
@@ -46,31 +60,23 @@ def main() -> None:
             lambda utterance: utterance.split == "test",
             recipe.training(),
         )
-    # Models without speakers a and b serve both: b tests them while a is left out, and a while b is.
-    inner: dict[str, dict[tuple[int, int], list[float]]] = {speaker: {} for speaker in speakers}
-    extractions = [
-        recipe.extract(utterances, replace(recipe.features(), **dict(zip(choice, values, strict=True))))
-        for values in product(*choice.values())
-    ]
+    extractions = [recipe.extract(utterances, replace(recipe.features(), **changes)) for changes in combined]
     with recipe.stage("choice for each speaker"):
-        for index, count, pair in product(range(len(extractions)), counts, combinations(speakers, 2)):
-            settings = replace(recipe.training(), n_components=count)
-            results = accuracies(recipe, extractions[index], pair, settings)
-            for left_out, tested in (pair, pair[::-1]):
-                inner[left_out].setdefault((index, count), []).append(results[tested])
-    metrics = {"accuracy_official": official.accuracy}
+        chosen = choose(recipe, extractions, speakers, counts)
+    alone = {}
     with recipe.stage("leave one speaker out"):
-        for speaker, candidates in inner.items():
-            index, count = max(candidates, key=lambda key: mean(candidates[key]))
+        for speaker, (index, count) in chosen.items():
             settings = replace(recipe.training(), n_components=count)
-            result = accuracies(recipe, extractions[index], [speaker], settings)[speaker]
-            metrics[f"accuracy_without_{speaker}"] = result
-            chosen = list(product(*choice.values()))[index]
-            print(
-                f"  without {speaker}: {count} components, {dict(zip(choice, chosen, strict=True))}: {result:.2%}"
-            )
-    metrics["accuracy_leave_one_speaker_out"] = mean(list(metrics.values())[1:])
-    recipe.finish(metrics, intervals={"accuracy_official": official.interval})
+            alone |= accuracies(recipe, extractions[index], [speaker], settings)
+            print(f"  without {speaker}: {count} components, {combined[index]}: {alone[speaker]:.2%}")
+    recipe.finish(
+        {
+            "accuracy_official": official.accuracy,
+            **{f"accuracy_without_{speaker}": value for speaker, value in alone.items()},
+            "accuracy_leave_one_speaker_out": mean(alone.values()),
+        },
+        intervals={"accuracy_official": official.interval},
+    )
     print("Every speaker used one microphone throughout: unseen speakers bring unseen microphones.")
 
 
