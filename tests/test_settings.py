@@ -40,7 +40,7 @@ def test_what_is_not_given_keeps_its_default(read, text):
 def test_the_defaults():
     assert dataclasses.asdict(TrainingSettings()) == {
         "n_components": 32,
-        "max_iterations": 50,
+        "max_iterations": 100,
         "tolerance": 1e-3,
         "variance_floor": 1e-2,
         "priors": "equal",
