@@ -103,11 +103,11 @@ class Recipe:
         self,
         extraction: Extraction,
         label: str,
-        in_training: Callable[[Utterance], bool],
-        in_test: Callable[[Utterance], bool],
         training: TrainingSettings,
+        in_training: Callable[[Utterance], bool] = lambda utterance: utterance.split == "train",
+        in_test: Callable[[Utterance], bool] = lambda utterance: utterance.split == "test",
     ) -> Evaluation:
-        """Train on one part of the utterances and evaluate on another."""
+        """Train on one part of the utterances and evaluate on another; by default, by their splits."""
         pairs = list(zip(extraction.utterances, extraction.frames, strict=True))
         train = [(utterance, frames) for utterance, frames in pairs if in_training(utterance)]
         test = [(utterance, frames) for utterance, frames in pairs if in_test(utterance)]
@@ -165,7 +165,7 @@ class Recipe:
         held_out: Callable[[Utterance], bool],
         training: TrainingSettings,
     ) -> Evaluation:
-        return self.identify(extraction, label, lambda utterance: not held_out(utterance), held_out, training)
+        return self.identify(extraction, label, training, lambda one: not held_out(one), held_out)
 
     def finish(
         self,

@@ -18,9 +18,9 @@ def accuracies(
     evaluation = recipe.identify(
         extraction,
         "digit",
+        training,
         lambda utterance: utterance.label("speaker") not in left_out,
         lambda utterance: utterance.label("speaker") in left_out,
-        training,
     )
     labels = {utterance.id: utterance.labels for utterance in extraction.utterances}
     right: dict[str, list[bool]] = {speaker: [] for speaker in left_out}
@@ -53,13 +53,7 @@ def main() -> None:
 
     extraction = recipe.extract(utterances)
     with recipe.stage("official split"):
-        official = recipe.identify(
-            extraction,
-            "digit",
-            lambda utterance: utterance.split == "train",
-            lambda utterance: utterance.split == "test",
-            recipe.training(),
-        )
+        official = recipe.identify(extraction, "digit", recipe.training())
     extractions = [recipe.extract(utterances, replace(recipe.features(), **changes)) for changes in combined]
     with recipe.stage("choice for each speaker"):
         chosen = choose(recipe, extractions, speakers, counts)

@@ -13,13 +13,7 @@ def main() -> None:
 
     extraction = recipe.extract(utterances)
     with recipe.stage("official split"):
-        official = recipe.identify(
-            extraction,
-            "speaker",
-            lambda utterance: utterance.split == "train",
-            lambda utterance: utterance.split == "test",
-            recipe.training(),
-        )
+        official = recipe.identify(extraction, "speaker", recipe.training())
     extraction = recipe.extract(
         utterances, replace(recipe.features(), n_coefficients=changes["n_coefficients"])
     )
@@ -27,9 +21,9 @@ def main() -> None:
         independent = recipe.identify(
             extraction,
             "speaker",
+            replace(recipe.training(), n_components=changes["n_components"]),
             lambda utterance: utterance.label("digit") in digits["train_digits"],
             lambda utterance: utterance.label("digit") in digits["test_digits"],
-            replace(recipe.training(), n_components=changes["n_components"]),
         )
     recipe.finish(
         {"accuracy_official": official.accuracy, "accuracy_text_independent": independent.accuracy},

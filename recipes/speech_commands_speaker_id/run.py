@@ -8,13 +8,7 @@ def main() -> None:
     recipe = Recipe(__file__, "Closed-set speaker identification on Speech Commands")
     extraction = recipe.extract(recipe.utterances(CORPUS, "speech_commands/utterances.jsonl"))
     with recipe.stage("training and test"):
-        result = recipe.identify(
-            extraction,
-            "speaker",
-            lambda utterance: utterance.split == "train",
-            lambda utterance: utterance.split == "test",
-            recipe.training(),
-        )
+        result = recipe.identify(extraction, "speaker", recipe.training())
     recipe.finish({"accuracy": result.accuracy}, intervals={"accuracy": result.interval})
     print("Every speaker used one microphone throughout: part of this score is the microphone.")
 
