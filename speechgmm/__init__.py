@@ -10,6 +10,7 @@ from speechgmm.version import __version__
 
 if TYPE_CHECKING:
     from speechgmm.audio import load_audio
+    from speechgmm.em.estimator import GaussianMixture
     from speechgmm.em.mixture import Mixture
     from speechgmm.errors import FormatError, InputError, SpeechGMMError, SpeechGMMWarning
     from speechgmm.evaluation import Evaluation, evaluate
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "audio": ("load_audio",),
+    "em.estimator": ("GaussianMixture",),
     "em.mixture": ("Mixture",),
     "errors": ("FormatError", "InputError", "SpeechGMMError", "SpeechGMMWarning"),
     "evaluation": ("Evaluation", "evaluate"),
@@ -46,6 +48,7 @@ __all__ = [
     "FeatureConfig",
     "FeatureExtractor",
     "FormatError",
+    "GaussianMixture",
     "InputError",
     "Mixture",
     "Model",

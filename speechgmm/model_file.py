@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from speechgmm.em.covariance import covariance_type_of
 from speechgmm.em.mixture import Mixture
 from speechgmm.errors import FormatError, InputError
 from speechgmm.features.config import FeatureConfig
 from speechgmm.files import canonical_json, write_atomically
 from speechgmm.manifest import UNWRITABLE
 
-FORMAT = 1
+# Format 1 holds variances; 2, written only where it is needed, says what kind of covariance each mixture has.
+FORMAT = 2
 KIND = "speechgmm classifier"
 # The answer for utterances that no class explains.
 UNKNOWN = "unknown"
@@ -24,6 +26,7 @@ UNKNOWN = "unknown"
 KEY = "speechgmm"
 TENSORS = ("n_components", "weights", "means", "covariances")
 FIELDS = {"kind", "format", "label", "labels", "features", "posterior_scale", "log_priors", "record"}
+NEW_FIELDS = {2: {"covariance_types"}}
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,15 +111,18 @@ class Model:
         from safetensors.numpy import save
 
         mixtures = (*self.mixtures, self.background)
+        types = [mixture.covariance_type for mixture in mixtures]
+        plain = set(types) == {"diag"}
+        covariances = [mixture.covariances if plain else mixture.covariances.ravel() for mixture in mixtures]
         tensors = {
             "n_components": np.array([mixture.n_components for mixture in mixtures], np.int64),
             "weights": np.concatenate([mixture.weights for mixture in mixtures]),
             "means": np.concatenate([mixture.means for mixture in mixtures]),
-            "covariances": np.concatenate([mixture.covariances for mixture in mixtures]),
+            "covariances": np.concatenate(covariances),
         }
         header = {
             "kind": KIND,
-            "format": FORMAT,
+            **({"format": 1} if plain else {"format": 2, "covariance_types": types}),
             "label": self.label,
             "labels": list(self.labels),
             "features": None if self.features is None else self.features.to_dict(),
@@ -144,7 +150,7 @@ class Model:
         """
         header, tensors = _read(Path(path))
         try:
-            mixtures = _mixtures(tensors)
+            mixtures = _mixtures(tensors, header.get("covariance_types"))
             return cls(
                 label=_typed(header, "label", str),
                 labels=tuple(_texts(header, "labels")),
@@ -190,28 +196,57 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         raise FormatError(
             f"{path}: field `format` is {version}; this speechgmm reads up to {FORMAT} (install a newer speechgmm)"
         )
-    for name in sorted(FIELDS ^ set(header)):
-        raise FormatError(f"{path}: field `{name}` is {'missing' if name in FIELDS else 'unknown'}")
+    fields = FIELDS | NEW_FIELDS.get(version, set())
+    for name in sorted(fields ^ set(header)):
+        raise FormatError(f"{path}: field `{name}` is {'missing' if name in fields else 'unknown'}")
     for name in sorted(set(TENSORS) ^ set(tensors)):
         raise FormatError(f"{path}: array `{name}` is {'missing' if name in TENSORS else 'unknown'}")
     return header, tensors
 
 
-def _mixtures(tensors: Mapping[str, NDArray[Any]]) -> list[Mixture]:
-    """Cut the joined arrays into mixtures."""
+def _mixtures(tensors: Mapping[str, NDArray[Any]], types: Any) -> list[Mixture]:
+    """Cut the joined arrays into mixtures; `types` is None in files of format 1."""
     counts = tensors["n_components"]
     if counts.dtype != np.int64 or counts.ndim != 1 or counts.size < 2 or counts.min() < 1:
         raise InputError("array `n_components` must hold positive int64 numbers, one a class and one more")
-    for name in TENSORS[1:]:
-        n_rows = len(np.atleast_1d(tensors[name]))
-        if tensors[name].dtype != np.float64 or tensors[name].ndim == 0 or n_rows != counts.sum():
-            raise InputError(
-                f"array `{name}` holds {n_rows} rows of {tensors[name].dtype}; "
-                f"there must be {counts.sum()} of float64"
-            )
+    for name in ("weights", "means"):
+        _require_rows(name, tensors[name], counts.sum())
     bounds = np.cumsum(counts)[:-1]
-    parts = (np.split(tensors[name], bounds) for name in TENSORS[1:])
-    return [Mixture(*part) for part in zip(*parts, strict=True)]
+    means = np.split(tensors["means"], bounds)
+    if types is None:
+        _require_rows("covariances", tensors["covariances"], counts.sum())
+        types, covariances = ["diag"] * counts.size, np.split(tensors["covariances"], bounds)
+    else:
+        covariances = _covariances(tensors["covariances"], types, means)
+    parts = zip(np.split(tensors["weights"], bounds), means, covariances, types, strict=True)
+    return [Mixture(*part) for part in parts]
+
+
+def _covariances(
+    joined: NDArray[Any], types: Any, means: list[NDArray[np.float64]]
+) -> list[NDArray[np.float64]]:
+    """Cut numbers in a row into covariances of the given types."""
+    if not isinstance(types, list) or len(types) != len(means):
+        raise InputError(f"field `covariance_types` must be a list of {len(means)} names, one a mixture")
+    if means[0].ndim != 2:
+        raise InputError(f"array `means` has {means[0].ndim} dimensions; it must have 2")
+    shapes = [
+        covariance_type_of(str(type_)).shape(*mean.shape) for type_, mean in zip(types, means, strict=True)
+    ]
+    sizes = [math.prod(shape) for shape in shapes]
+    _require_rows("covariances", joined, sum(sizes))
+    parts = np.split(joined, np.cumsum(sizes)[:-1])
+    if joined.ndim != 1:
+        raise InputError(f"array `covariances` has {joined.ndim} dimensions; it must have 1")
+    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
+def _require_rows(name: str, array: NDArray[Any], n_rows: int) -> None:
+    found = len(np.atleast_1d(array))
+    if array.dtype != np.float64 or array.ndim == 0 or found != n_rows:
+        raise InputError(
+            f"array `{name}` holds {found} rows of {array.dtype}; there must be {n_rows} of float64"
+        )
 
 
 def _typed(header: Mapping[str, Any], name: str, kind: type) -> Any:

@@ -1,5 +1,6 @@
 """Work over several cores: joblib, one BLAS thread for each worker, and progress."""
 
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -101,9 +102,14 @@ def largest_first(
     return [results[index] for index in range(len(items))]
 
 
-@cache
 def _controller() -> Any:
-    """The BLAS libraries of this process; found once, because the search takes milliseconds."""
+    """The BLAS libraries of this process: NumPy's, and SciPy's from when the compiled kernels load it."""
+    return _find_libraries("scipy.linalg.cython_blas" in sys.modules)
+
+
+@cache
+def _find_libraries(with_scipy: bool) -> Any:
+    """Found once for each set, because the search takes milliseconds."""
     import numpy  # noqa: F401  (loads the BLAS that is to be found)
     from threadpoolctl import ThreadpoolController
 

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from speechgmm.em.coordinates import Coordinates, Float32s, Float64s, Floats, require_finite, require_frames
-from speechgmm.em.mixture import BLOCK, LOG_2, Mixture, log_sum_exp
-from speechgmm.em.projection import FAR, LOG2_OF_NOTHING, Projection
+from speechgmm.em.coordinates import Float32s, Float64s, Floats, require_finite, require_frames
+from speechgmm.em.mixture import LOG_2, Mixture, log_sum_exp
+from speechgmm.em.moments import Moments
+from speechgmm.em.projection import Projection
+from speechgmm.em.terms import BLOCK, FAR, LOG2_OF_NOTHING, terms_of
 from speechgmm.errors import InputError
 from speechgmm.features.extract import Extraction, FeatureExtractor, Problem
 from speechgmm.manifest import Utterance
@@ -20,8 +22,6 @@ from speechgmm.parallel import Progress, check_jobs, no_progress, one_blas_threa
 USUAL_POSTERIOR_SCALE = 0.02
 # Densities of one product: enough to keep BLAS busy, few enough to stay in cache.
 COLUMNS = 1024
-# From so many densities an utterance, loading the compiled pass (half a second) pays.
-WORTH_COMPILED_CODE = 30_000_000
 
 
 @dataclass(frozen=True)
@@ -98,34 +98,26 @@ class MixtureBank:
     """
 
     def __init__(self, mixtures: Sequence[Mixture]) -> None:
-        means = np.concatenate([mixture.means for mixture in mixtures])
-        spread = np.concatenate([mixture.covariances for mixture in mixtures]).mean(axis=0) + means.var(
-            axis=0
-        )
-        self.coordinates = Coordinates.from_moments(means.mean(axis=0), spread)
-        self.n_features = means.shape[1]
-        self._mixtures = tuple(mixtures)
+        # One kind for all, so that they share the terms of a frame.
+        type_ = "full" if any(mixture.has_matrices for mixture in mixtures) else "diag"
+        self._mixtures = [mixture.with_type(type_) for mixture in mixtures]
+        self.n_features = self._mixtures[0].n_features
+        self.coordinates = _shared_moments(self._mixtures).coordinates(type_)
+        self._kind = self._mixtures[0].type.kind
         self._groups = list(_groups_of_a_size(mixtures))
-        self._projections = [self._join([mixtures[index] for index in group]) for group in self._groups]
+        self._projections = [
+            Projection.side_by_side(
+                [Projection.of(self._mixtures[index], self.coordinates) for index in group]
+            )
+            for group in self._groups
+        ]
         self._too_sharp = any(projection.too_sharp for projection in self._projections)
-        self._n_columns = sum(projection.matrix.shape[1] for projection in self._projections)
-
-    def _join(self, mixtures: Sequence[Mixture]) -> Projection:
-        """Projections side by side, smaller mixtures filled up with columns that never matter."""
-        width = max(mixture.n_components for mixture in mixtures)
-        joined = np.zeros((2 * self.n_features + 1, len(mixtures), width))
-        joined[-1] = LOG2_OF_NOTHING
-        for index, mixture in enumerate(mixtures):
-            joined[:, index, : mixture.n_components] = mixture.projection(self.coordinates)
-        return Projection(joined.reshape(len(joined), -1))
 
     def mean_log_likelihoods(self, frames: Floats) -> Float64s:
         """Mean log-likelihood per frame under each mixture, (n_mixtures,) float64.
 
-        The same bits whatever else is scored. Long utterances go through compiled code, short ones through
-        NumPy; which one depends on the utterance alone, and they agree to 1e-5 per frame.
+        The same bits whatever else is scored.
         """
-        compiled = len(frames) * self._n_columns >= WORTH_COMPILED_CODE
         totals = np.zeros(len(self._mixtures))
         for start in range(0, len(frames), BLOCK):
             block = frames[start : start + BLOCK]
@@ -135,16 +127,18 @@ class MixtureBank:
                 totals += self._exactly(block[far])
                 x = x[~far]
             if len(x):
-                self._add_block(x.astype(np.float32), totals, compiled)
+                self._add_block(x, totals)
         return totals * LOG_2 / len(frames) - self.coordinates.log_volume
 
-    def _add_block(self, x: Float32s, totals: Float64s, compiled: bool) -> None:
+    def _add_block(self, x: Float64s, totals: Float64s) -> None:
         """Add the log2-likelihoods of up to 512 frames, given in coordinates, to the totals of the mixtures."""
-        expanded = np.concatenate([x, x * x, np.ones((len(x), 1), np.float32)], axis=1)
+        terms = terms_of(np.ascontiguousarray(x.T, np.float32), self._kind)
         for group, projection in zip(self._groups, self._projections, strict=True):
-            densities = np.empty((len(x), projection.matrix.shape[1]), np.float32)
-            projection.log2_densities(expanded, densities)
-            totals[group] += _sums(densities.reshape(len(x), len(group), -1), compiled)
+            densities = projection.matrix @ terms
+            if projection.sharp.size:
+                exact_terms = terms_of(np.ascontiguousarray(x.T), self._kind)
+                densities[projection.sharp] = np.maximum(projection.sharp_rows @ exact_terms, LOG2_OF_NOTHING)
+            totals[group] += _sums(densities.reshape(len(group), -1, len(x)))
 
     def _exactly(self, frames: Floats) -> Float64s:
         """Log2-likelihood sums in coordinates of a few frames far from all others, in float64."""
@@ -166,19 +160,23 @@ def _groups_of_a_size(mixtures: Sequence[Mixture]) -> Iterator[list[int]]:
     yield group
 
 
-def _sums(log2_densities: Float32s, compiled: bool) -> Float64s:
-    """Sums over frames of the log2-likelihood under each mixture, from (n_frames, n_mixtures, n_components)."""
-    if compiled:
-        from speechgmm.em.kernels import add_log2_likelihoods
+def _shared_moments(mixtures: Sequence[Mixture]) -> Moments:
+    """Mean and spread of frames that come from these mixtures as often as each has components."""
+    means = np.concatenate([mixture.means for mixture in mixtures])
+    mean = means.mean(axis=0)
+    covariances = np.concatenate([mixture.covariances for mixture in mixtures]).mean(axis=0)
+    if covariances.ndim == 1:
+        return Moments(1.0, mean, covariances + means.var(axis=0))
+    covariance = covariances + (means - mean).T @ (means - mean) / len(means)
+    return Moments(1.0, mean, np.diagonal(covariance), covariance)
 
-        sums = np.zeros(log2_densities.shape[1])
-        add_log2_likelihoods(log2_densities, sums)
-        return sums
-    peaks = log2_densities.max(axis=2)
-    np.subtract(log2_densities, peaks[:, :, None], out=log2_densities)
-    np.multiply(log2_densities, np.float32(LOG_2), out=log2_densities)
-    masses = np.exp(log2_densities, out=log2_densities).sum(axis=2)
-    return np.asarray((peaks.astype(np.float64) + np.log2(masses.astype(np.float64))).sum(axis=0))
+
+def _sums(log2_densities: Float32s) -> Float64s:
+    """Sums over frames of the log2-likelihood under each mixture, from (n_mixtures, n_components, n_frames)."""
+    peaks = log2_densities.max(axis=1)
+    np.subtract(log2_densities, peaks[:, None], out=log2_densities)
+    masses = np.exp2(log2_densities, out=log2_densities).sum(axis=1)
+    return np.asarray((peaks.astype(np.float64) + np.log2(masses.astype(np.float64))).sum(axis=1))
 
 
 def require_utterance(frames: Any, index: int, n_features: int | None = None) -> Floats:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from speechgmm.em.covariance import COVARIANCE_TYPES
 from speechgmm.errors import FormatError, InputError
 from speechgmm.features.config import FeatureConfig
 
@@ -20,6 +21,8 @@ class TrainingSettings:
     ----------
     n_components : int
         Gaussians in each mixture.
+    covariance_type : {"diag", "full", "tied", "spherical"}
+        Of each mixture; "full" tells features apart that vary together, and needs many more frames.
     max_iterations : int
         The most EM iterations.
     tolerance : float
@@ -32,6 +35,7 @@ class TrainingSettings:
     """
 
     n_components: int = 32
+    covariance_type: str = "diag"
     max_iterations: int = 100
     tolerance: float = 1e-3
     variance_floor: float = 1e-2
@@ -49,6 +53,11 @@ class TrainingSettings:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
                 raise InputError(f"training setting `{name}` is {value!r}; it must be a number from 0")
+        if self.covariance_type not in COVARIANCE_TYPES:
+            raise InputError(
+                f"training setting `covariance_type` is {self.covariance_type!r}; it can be "
+                f"{', '.join(COVARIANCE_TYPES)}"
+            )
         if self.priors not in ("equal", "training"):
             raise InputError(f"training setting `priors` is {self.priors!r}; it can be equal, training")
 

@@ -290,7 +290,13 @@ def _fit_class(group: ClassFrames, n_components: int, floor: Float64s, settings:
         "variance_floor": floor,
     }
     part = group.frames[: group.n_part]
-    start = kmeans(part, n_components, seed=class_seed(settings.seed, group.label), variance_floor=floor)
+    start = kmeans(
+        part,
+        n_components,
+        covariance_type=settings.covariance_type,
+        seed=class_seed(settings.seed, group.label),
+        variance_floor=floor,
+    )
     first = fit(part, start, **options)
     if not group.n_held_out:
         return _Fitted(first, first.mixture, first.n_iterations)

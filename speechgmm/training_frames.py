@@ -8,7 +8,7 @@ import numpy as np
 
 from speechgmm.em.coordinates import Float64s, Floats, reference_variance, require_frames
 from speechgmm.em.mixture import LARGEST
-from speechgmm.em.statistics import moments
+from speechgmm.em.moments import moments
 from speechgmm.errors import InputError, SpeechGMMWarning
 from speechgmm.files import sha256_of_text
 from speechgmm.model_file import UNKNOWN

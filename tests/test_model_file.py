@@ -111,7 +111,7 @@ HUGE = 10**400  # valid JSON, beyond float64
 
 
 def test_the_released_format_still_loads_with_the_right_values():
-    assert FORMAT == 1, "a new format: keep this file and its test, and add a golden file of the new one"
+    assert FORMAT == 2, "a new format: keep this file and its test, and add a golden file of the new one"
     model = Model.load(GOLDEN)
     assert model.label == "speaker"
     assert model.labels == ("anna", "zoë")
@@ -409,7 +409,8 @@ def test_a_field_of_the_wrong_type_is_named(tmp_path, name, value):
             "speechgmm ubm",
             "field `kind` must be 'speechgmm classifier'; this is another kind of file",
         ),
-        ("format", 2, r"`format` is 2; this speechgmm reads up to 1 \(install a newer speechgmm\)"),
+        ("format", 2, "field `covariance_types` is missing"),
+        ("format", 3, r"`format` is 3; this speechgmm reads up to 2 \(install a newer speechgmm\)"),
         ("format", 0, "field `format` is 0; it must be a whole number from 1"),
         ("format", "1", "field `format` is '1'; it must be a whole number"),
         ("format", 1.0, r"field `format` is 1\.0; it must be a whole number"),

@@ -40,6 +40,7 @@ def test_what_is_not_given_keeps_its_default(read, text):
 def test_the_defaults():
     assert dataclasses.asdict(TrainingSettings()) == {
         "n_components": 32,
+        "covariance_type": "diag",
         "max_iterations": 100,
         "tolerance": 1e-3,
         "variance_floor": 1e-2,
@@ -78,6 +79,8 @@ BAD_VALUES = [
     ("priors", '"even"', "`priors` is 'even'; it can be equal, training"),
     ("priors", "[]", r"`priors` is \[\]; it can be equal, training"),
     ("priors", '"Equal"', "`priors` is 'Equal'; it can be equal, training"),
+    ("covariance_type", '"diagonal"', "`covariance_type` is 'diagonal'; it can be diag, full, tied, spherical"),
+    ("covariance_type", "3", "`covariance_type` is 3; it can be diag, full, tied, spherical"),
 ]
 
 
@@ -100,7 +103,7 @@ def test_settings_made_in_code_are_checked_too():
 
 def test_an_unknown_training_setting_is_named_with_those_known(read):
     message = (
-        r"settings\.toml: unknown training setting 'components'; known are n_components, max_iterations, "
+        r"settings\.toml: unknown training setting 'components'; known are n_components, covariance_type, max_iterations, "
         "tolerance, variance_floor, priors, seed"
     )
     with pytest.raises(InputError, match=message):

@@ -18,19 +18,22 @@ SMALLEST_RELATIVE_DEVIATION = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class Coordinates:
-    """Shift and scale in which frames enter float32 products: `(frames - origin) / scale`.
+    """Shift, scale and rotation in which frames enter float32 products: `(frames - origin) / scale @ transform`.
 
     Raw cepstra can lie far from zero (C0 near -500), where squares in float32 lose the digits that matter.
-    Both values are exact in float32, and scales are powers of two, so the division loses nothing.
+    Origin and scale are exact in float32, and scales are powers of two, so the division loses nothing.
 
     Parameters
     ----------
     origin : (n_features,) float64
     scale : (n_features,) float64 > 0
+    transform : (n_features, n_features) float64, optional
+        Whitens frames where whole covariance matrices are fitted. None: the identity.
     """
 
     origin: Float64s
     scale: Float64s
+    transform: Float64s | None = None
 
     def __post_init__(self) -> None:
         origin = np.asarray(self.origin, np.float32).astype(np.float64)
@@ -40,12 +43,31 @@ class Coordinates:
 
     @property
     def log_volume(self) -> float:
-        """What a log-density gains when it is measured in these coordinates: the sum of the log scales."""
-        return float(np.log(self.scale).sum())
+        """What a log-density gains when it is measured in these coordinates."""
+        volume = float(np.log(self.scale).sum())
+        return volume if self.transform is None else volume - float(np.linalg.slogdet(self.transform)[1])
 
     def apply(self, frames: Floats) -> Float64s:
         """Frames in these coordinates, as float64."""
-        return (np.asarray(frames, np.float64) - self.origin) / self.scale
+        scaled = (np.asarray(frames, np.float64) - self.origin) / self.scale
+        return np.asarray(scaled if self.transform is None else scaled @ self.transform, np.float64)
+
+    def undo(self, values: Float64s) -> Float64s:
+        """Values in these coordinates as frames."""
+        turned = values if self.transform is None else np.linalg.solve(self.transform.T, values.T).T
+        return np.asarray(self.origin + self.scale * turned, np.float64)
+
+    def apply_to_matrices(self, matrices: Float64s) -> Float64s:
+        """Covariance matrices (…, n_features, n_features) of frames in these coordinates."""
+        scaled = matrices / (self.scale[:, None] * self.scale)
+        return scaled if self.transform is None else symmetric(self.transform.T @ scaled @ self.transform)
+
+    def undo_matrices(self, matrices: Float64s) -> Float64s:
+        """Covariance matrices in these coordinates as those of frames."""
+        if self.transform is not None:
+            inverse = np.linalg.inv(self.transform)
+            matrices = symmetric(inverse.T @ matrices @ inverse)
+        return matrices * (self.scale[:, None] * self.scale)
 
     def in_precision(self, dtype: np.dtype[Any]) -> tuple[Floats, Floats]:
         """Origin and inverse scale in the precision of the frames, for the compiled passes."""
@@ -53,12 +75,35 @@ class Coordinates:
 
     def same_as(self, other: "Coordinates") -> bool:
         """Whether values in both coordinates can be added."""
-        return np.array_equal(self.origin, other.origin) and np.array_equal(self.scale, other.scale)
+        transforms = (self.transform, other.transform)
+        if any(transform is None for transform in transforms):
+            same = all(transform is None for transform in transforms)
+        else:
+            same = np.array_equal(*transforms)  # type: ignore[arg-type]
+        return same and np.array_equal(self.origin, other.origin) and np.array_equal(self.scale, other.scale)
 
     @classmethod
     def from_moments(cls, mean: Float64s, variance: Float64s) -> "Coordinates":
         """Coordinates in which frames of this mean and variance are near zero and of order one."""
         return cls(origin=mean, scale=np.sqrt(reference_variance(mean, variance)))
+
+    def whitening(self, matrix: Float64s, least: float) -> "Coordinates":
+        """These coordinates, turned so that frames of the given covariance matrix get the identity.
+
+        Parameters
+        ----------
+        matrix : (n_features, n_features)
+            In the frames' own units.
+        least : float >= 0
+            Directions with less than this fraction of the largest variance count as having that much.
+        """
+        values, vectors = np.linalg.eigh(matrix / (self.scale[:, None] * self.scale))
+        return Coordinates(self.origin, self.scale, vectors / np.sqrt(np.maximum(values, least * values[-1])))
+
+
+def symmetric(matrices: Float64s) -> Float64s:
+    """What rounding made unequal across the diagonal, made equal."""
+    return np.asarray(0.5 * (matrices + np.swapaxes(matrices, -1, -2)))
 
 
 def reference_variance(mean: Float64s, variance: Float64s) -> Float64s:

@@ -1,7 +1,11 @@
-"""Compiled inner loops: no checks, no allocation, the interpreter lock released.
+"""Compiled inner loops: no checks, the interpreter lock released.
 
 They assume finite values (fastmath); their callers see to that. Importing this file loads numba and compiles
 or loads every kernel, so no worker thread ever waits for the compiler.
+
+Frames lie side by side: a block is (n_rows, n_frames), one row for each term of a log-density, and densities are
+(n_components, n_frames). So every loop runs over many frames at once, however few components there are.
+`np.dot` here is SciPy's BLAS.
 """
 
 import warnings
@@ -9,17 +13,23 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import scipy.linalg.cython_blas  # noqa: F401  (what `np.dot` calls; loaded here, so that its threads can be limited)
 from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
+from speechgmm.em.terms import FAR, FULL, LOG2_OF_NOTHING, SPHERICAL
 from speechgmm.errors import SpeechGMMWarning
 
-OPTIONS = {"nogil": True, "fastmath": True, "error_model": "numpy"}
+# Everything of fastmath but the freedom to reorder sums: every bit is written down in the loops.
+OPTIONS = {"nogil": True, "fastmath": {"nnan", "ninf", "nsz", "arcp", "contract"}, "error_model": "numpy"}
 # Frames may be read-only, as memory maps are.
 FRAMES32 = types.Array(types.float32, 2, "C", readonly=True)
 FRAMES64 = types.Array(types.float64, 2, "C", readonly=True)
-VECTOR32, VECTOR64, MATRIX32 = types.float32[::1], types.float64[::1], types.float32[:, ::1]
+VECTOR32, VECTOR64 = types.float32[::1], types.float64[::1]
+MATRIX32, MATRIX64 = types.float32[:, ::1], types.float64[:, ::1]
+# Frames turned at a time: they fill one line of the cache.
+TILE = 16
 
 _cacheable = True
 
@@ -45,8 +55,17 @@ def compiled(*signatures: Any) -> Callable[[Callable[..., Any]], Callable[..., A
     return decorate
 
 
-def _float32_from_bits(typing_context: Any, bits: Any) -> Any:
-    """The float32 with the given bits: a register bit-cast, so that loops around it still vectorise."""
+def _bits(typing_context: Any, value: Any) -> Any:
+    """The bits of a float32 as an int32: a register bit-cast, so that loops around it still vectorise."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.IntType(32))
+
+    return types.int32(types.float32), generate
+
+
+def _from_bits(typing_context: Any, bits: Any) -> Any:
+    """The float32 with the given bits."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.bitcast(arguments[0], ir.FloatType())
@@ -54,7 +73,11 @@ def _float32_from_bits(typing_context: Any, bits: Any) -> Any:
     return types.float32(types.int32), generate
 
 
-float32_from_bits = intrinsic(_float32_from_bits)
+bits_of, float32_from_bits = intrinsic(_bits), intrinsic(_from_bits)
+
+# Added to a small float32, it leaves the nearest whole number in the last bits. This holds only while the
+# compiler may not reorder sums, which is why no loop here asks for that.
+ROUNDER = np.float32(1.5 * 2**23)
 
 
 def _exp2(exponent: Any) -> Any:
@@ -63,8 +86,8 @@ def _exp2(exponent: Any) -> Any:
     Such a posterior counts for nothing, but products with a smaller one would be denormal, and those are slow.
     """
     clipped = max(exponent, np.float32(-60.0))
-    whole = np.floor(clipped + np.float32(0.5))
-    part = clipped - whole
+    rounded = clipped + ROUNDER
+    part = clipped - (rounded - ROUNDER)
     # Minimax polynomial of 2**x over [-0.5, 0.5] with constant term 1: relative error 9e-8.
     power = np.float32(1.326472567e-3)
     power = power * part + np.float32(9.671513826e-3)
@@ -72,74 +95,207 @@ def _exp2(exponent: Any) -> Any:
     power = power * part + np.float32(0.2402224207)
     power = power * part + np.float32(0.6931469776)
     power = power * part + np.float32(1.0)
-    return power * float32_from_bits(np.int32((np.int32(whole) + np.int32(127)) << np.int32(23)))
+    # Times 2 to the whole part: added to the exponent's bits.
+    return float32_from_bits(np.int32(bits_of(power) + np.int32(bits_of(rounded) << np.int32(23))))
 
 
 exp2 = njit(inline="always", **OPTIONS)(_exp2)
 
 
-@compiled(
-    types.float32(FRAMES32, VECTOR32, VECTOR32, MATRIX32),
-    types.float32(FRAMES64, VECTOR64, VECTOR64, MATRIX32),
-)
-def expand(frames, origin, inverse_scale, expanded):  # type: ignore[no-untyped-def]
-    """Write [x, x², 1] of each frame in the given coordinates; return the largest |x|."""
-    n_frames, n_features = frames.shape
-    largest = np.float32(0.0)
-    for i in range(n_frames):
-        # Rows by themselves, and the maximum apart: otherwise the compiler does not vectorise.
-        frame = frames[i]
-        values = expanded[i, :n_features]
-        squares = expanded[i, n_features : 2 * n_features]
-        for j in range(n_features):
-            value = np.float32((frame[j] - origin[j]) * inverse_scale[j])
-            values[j] = value
-            squares[j] = value * value
-        peak = squares[0]
-        for j in range(n_features):
-            peak = max(peak, squares[j])
-        largest = max(largest, peak)
-        expanded[i, 2 * n_features] = np.float32(1.0)
-    return np.sqrt(largest)
+def _expand(frames, origin, inverse_scale, kind, rows, peaks):  # type: ignore[no-untyped-def]
+    """Write the terms of each frame, in the given coordinates, into a column of `rows`.
 
-
-@compiled("float64(float32[:,::1], float32[:,::1], float32[:,::1])")
-def posteriors(log2_densities, expanded, scaled):  # type: ignore[no-untyped-def]
-    """Turn log2 densities into unnormalised posteriors in place; return the sum of the log2 likelihoods.
-
-    The division by the sum of each row goes into `scaled`, a copy of `expanded`: it has fewer columns.
+    The terms are [x, x², 1] (DIAG), [x, |x|², 1] (SPHERICAL), or [x, x_i x_j for i <= j, 1] (FULL). `peaks` gets the
+    largest x² of each frame. Returns whether one of them is beyond `FAR`.
     """
-    n_frames, n_components = log2_densities.shape
-    total = 0.0
+    n_frames, n_features = frames.shape
+    _turn(frames, origin, inverse_scale, rows)
+    peaks[:] = 0.0
+    rows[n_features] = 0.0
+    next_row = n_features
+    for j in range(n_features):
+        row = rows[j]
+        for i in range(n_frames):
+            peaks[i] = max(peaks[i], np.float32(row[i] * row[i]))
+        for other in range(j, n_features if kind == FULL else j + 1):
+            factor, product = rows[other], rows[next_row]
+            if kind == SPHERICAL:
+                for i in range(n_frames):
+                    product[i] += row[i] * factor[i]
+            else:
+                for i in range(n_frames):
+                    product[i] = row[i] * factor[i]
+                next_row += 1
+    rows[-1] = 1.0
+    far = False
     for i in range(n_frames):
-        peak = log2_densities[i, 0]
-        for k in range(n_components):
-            peak = max(peak, log2_densities[i, k])
-        mass = np.float32(0.0)
-        for k in range(n_components):
-            value = exp2(log2_densities[i, k] - peak)
-            log2_densities[i, k] = value
-            mass += value
-        total += np.float64(peak) + np.log2(np.float64(mass))
-        share = np.float32(1.0) / mass
-        for j in range(expanded.shape[1]):
-            scaled[i, j] = expanded[i, j] * share
+        far |= peaks[i] > FAR * FAR
+    return far
+
+
+def _turn_frames(frames, origin, inverse_scale, rows):  # type: ignore[no-untyped-def]
+    """Write frames, in the given coordinates, into columns: in small squares that stay in the nearest cache."""
+    n_frames, n_features = frames.shape
+    square = np.empty((TILE, n_features), rows.dtype)
+    for start in range(0, n_frames, TILE):
+        size = min(TILE, n_frames - start)
+        for i in range(size):
+            frame, line = frames[start + i], square[i]
+            for j in range(n_features):
+                line[j] = (frame[j] - origin[j]) * inverse_scale[j]
+        for j in range(n_features):
+            row = rows[j, start : start + TILE]
+            if size == TILE:  # a constant length makes fast code
+                for i in range(TILE):
+                    row[i] = square[i, j]
+            else:
+                for i in range(size):
+                    row[i] = square[i, j]
+
+
+_turn = njit(**OPTIONS)(_turn_frames)
+
+expand = compiled(
+    *(
+        types.boolean(frames, vector, vector, types.int64, rows, VECTOR32)
+        for frames, vector in ((FRAMES32, VECTOR32), (FRAMES64, VECTOR64))
+        for rows in (MATRIX32, MATRIX64)
+    )
+)(_expand)
+
+
+@compiled("void(float32[:,::1], boolean[::1])", "void(float64[:,::1], boolean[::1])")
+def blank(rows, far):  # type: ignore[no-untyped-def]
+    """Set the columns of marked frames to zero."""
+    for i in range(rows.shape[1]):
+        if far[i]:
+            rows[:, i] = 0.0
+
+
+@compiled("void(float32[:,::1], float32[::1], float32[::1])")
+def posteriors(log2_densities, peaks, masses):  # type: ignore[no-untyped-def]
+    """Turn log2 densities into unnormalised posteriors in place.
+
+    `peaks` gets the largest log2 density of each frame, which its densities are divided by, and `masses` what they
+    then sum to.
+    """
+    n_components, n_frames = log2_densities.shape
+    peaks[:] = log2_densities[0]
+    masses[:] = 0.0
+    for k in range(1, n_components):
+        row = log2_densities[k]
+        for i in range(n_frames):
+            peaks[i] = max(peaks[i], row[i])
+    for k in range(n_components):
+        row = log2_densities[k]
+        for i in range(n_frames):
+            value = exp2(row[i] - peaks[i])
+            row[i] = value
+            masses[i] += value
+
+
+@compiled("void(float32[:,::1], float32[::1])")
+def scale_columns(rows, shares):  # type: ignore[no-untyped-def]
+    """Multiply each frame's column by its share."""
+    for k in range(rows.shape[0]):
+        row = rows[k]
+        for i in range(rows.shape[1]):
+            row[i] *= shares[i]
+
+
+@compiled("void(float32[:,::1], float64[:,::1])")
+def add(product, sums):  # type: ignore[no-untyped-def]
+    """Add a float32 matrix to one of float64."""
+    for j in range(product.shape[0]):
+        source, target = product[j], sums[j]
+        for k in range(product.shape[1]):
+            target[k] += source[k]
+
+
+def _accumulate(  # type: ignore[no-untyped-def]
+    frames, weights, origin, inverse_scale, kind, block, matrix, sharp, exact, far, sums
+):
+    """Add to `sums` (n_rows, n_components) what the frames of a shard give; return their log2 likelihood.
+
+    Parameters
+    ----------
+    frames : (n_frames, n_features) float32 or float64
+    weights : (n_frames,) float64, or (0,) where every frame counts once
+    origin, inverse_scale : (n_features,)
+    kind : int
+        DIAG, SPHERICAL or FULL.
+    block : int
+        Frames handled at a time.
+    matrix : (n_components, n_rows) float32
+        Of a `Projection`.
+    sharp : (n_sharp,) int64
+        Components that go through float64.
+    exact : (n_sharp, n_rows) float64
+        Their rows of the matrix.
+    far : (n_frames,) bool
+        Gets the frames that were left out.
+    """
+    n_frames = frames.shape[0]
+    n_components, n_rows = matrix.shape
+    rows_of_all = np.empty(n_rows * block, np.float32)
+    densities_of_all = np.empty(n_components * block, np.float32)
+    exact_rows_of_all = np.empty(n_rows * block if sharp.size else 0, np.float64)
+    peaks_of_all, masses_of_all = np.empty(block, np.float32), np.empty(block, np.float32)
+    product = np.empty((n_rows, n_components), np.float32)
+    total = 0.0
+    for start in range(0, n_frames, block):
+        part, skipped = frames[start : start + block], far[start : start + block]
+        size = part.shape[0]
+        rows = rows_of_all[: n_rows * size].reshape((n_rows, size))
+        log2_densities = densities_of_all[: n_components * size].reshape((n_components, size))
+        peaks, masses = peaks_of_all[:size], masses_of_all[:size]
+        any_far = expand(part, origin, inverse_scale, kind, rows, peaks)
+        if any_far:
+            for i in range(size):
+                skipped[i] = peaks[i] > FAR * FAR
+            blank(rows, skipped)
+        np.dot(matrix, rows, log2_densities)
+        if sharp.size:
+            exact_rows = exact_rows_of_all[: n_rows * size].reshape((n_rows, size))
+            expand(part, origin, inverse_scale, kind, exact_rows, peaks)
+            if any_far:
+                blank(exact_rows, skipped)
+            exact_densities = np.dot(exact, exact_rows)
+            for s in range(sharp.size):
+                for i in range(size):
+                    log2_densities[sharp[s], i] = max(exact_densities[s, i], LOG2_OF_NOTHING)
+        posteriors(log2_densities, peaks, masses)
+        for i in range(size):
+            share = np.float64(1.0) if weights.size == 0 else weights[start + i]
+            if skipped[i]:
+                share = 0.0
+            total += share * (np.float64(peaks[i]) + np.log2(np.float64(masses[i])))
+            masses[i] = share / masses[i]
+        if sharp.size:
+            for s in range(sharp.size):
+                for i in range(size):
+                    exact_densities[s, i] = np.float64(log2_densities[sharp[s], i]) * masses[i]
+                log2_densities[sharp[s]] = 0.0
+            exact_product = np.dot(exact_rows, exact_densities.T)
+            for s in range(sharp.size):
+                for j in range(n_rows):
+                    sums[j, sharp[s]] += exact_product[j, s]
+        # The division by the sum of each column goes into the smaller of the two factors.
+        scale_columns(rows if n_rows <= n_components else log2_densities, masses)
+        np.dot(rows, log2_densities.T, product)
+        add(product, sums)
     return total
 
 
-@compiled("void(float32[:,:,::1], float64[::1])")
-def add_log2_likelihoods(log2_densities, sums):  # type: ignore[no-untyped-def]
-    """Add to `sums` (n_classes,) the log2 likelihood of every frame: (n_frames, n_classes, n_components)."""
-    n_frames, n_classes, n_components = log2_densities.shape
-    for i in range(n_frames):
-        for c in range(n_classes):
-            peak = log2_densities[i, c, 0]
-            for k in range(n_components):
-                peak = max(peak, log2_densities[i, c, k])
-            mass = np.float32(0.0)
-            for k in range(n_components):
-                mass += exp2(log2_densities[i, c, k] - peak)
-            sums[c] += np.float64(peak) + np.log2(np.float64(mass))
+accumulate = compiled(
+    *(
+        types.float64(
+            *(frames, VECTOR64, vector, vector, types.int64, types.int64, MATRIX32),
+            *(types.int64[::1], MATRIX64, types.boolean[::1], MATRIX64),
+        )
+        for frames, vector in ((FRAMES32, VECTOR32), (FRAMES64, VECTOR64))
+    )
+)(_accumulate)
 
 
 @compiled("float64(float32[:,::1], float32[:,::1], float64[:,::1])")

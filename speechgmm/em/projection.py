@@ -1,74 +1,91 @@
 """Log-densities of blocks of frames as matrix products: float32 where that is exact enough, float64 elsewhere."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
-from speechgmm.em.coordinates import Float32s, Float64s
-from speechgmm.em.mixture import LOG2_E
+from speechgmm.em.coordinates import Coordinates, Float32s, Float64s
+from speechgmm.em.mixture import LOG_2, LOG_TWO_PI, Mixture
+from speechgmm.em.terms import LOG2_OF_NOTHING
 
-# Frames beyond so many deviations are handled one by one: their squares lose digits in float32.
-FAR = 64.0
 # A component whose mean lies farther from the origin than this, squared and in its own deviations, is sharp:
-# terms of that size cancel in its log-density, and float32 holds seven digits of them. No mean counts as nearer
-# than a hundredth of the scale.
+# terms of that size cancel in its log-density, and float32 holds seven digits of them.
 SHARP = 1e3
-NEAREST = 1e-2
-# Beyond this even frames themselves, rounded to float32, are too coarse.
+# Beyond this even float64 sums lose what matters.
 TOO_SHARP = 1e6
-# Stands for log2(0) in products: finite, because infinity times zero is not a number.
-LOG2_OF_NOTHING = -1e30
 
 
 class Projection:
-    """Components made ready for products with expanded frames `[x, x², 1]`.
+    """Components made ready for products with the terms of frames.
 
     Parameters
     ----------
-    exact : (2 * n_features + 1, n_columns) float64
-        See `Mixture.projection`; of one mixture, or of several side by side.
+    exact : (n_components, n_terms) float64
+        `exact @ terms` are log2 of weight times density, in coordinates.
+    sharpness : (n_components,)
+        See `CovarianceType.terms`.
+
+    Attributes
+    ----------
+    matrix : (n_components, n_terms) float32
+        Finite; sharp components have rows of zeros.
+    sharp : (n_sharp,) int
+        The components whose densities and sums need float64.
+    sharp_rows : (n_sharp, n_terms) float64
+    too_sharp : bool
+        Whether even that is not enough for one of them.
     """
 
-    def __init__(self, exact: Float64s) -> None:
-        n_features = len(exact) // 2
-        linear, quadratic = exact[:n_features], exact[n_features:-1]
-        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-            precisions = -2.0 / LOG2_E * quadratic
-            sharpness = (np.square(linear / LOG2_E) / precisions + NEAREST**2 * precisions).sum(axis=0)
-        # Not "greater than": what is not a number or infinite is sharp too. Columns of padding are not.
-        sharpness[quadratic[0] == 0] = 0.0
-        self.sharp: NDArray[np.intp] = np.flatnonzero(~(sharpness <= SHARP))
+    def __init__(self, exact: Float64s, sharpness: Float64s) -> None:
+        self.exact = exact
+        self.sharpness = sharpness
+        # Not "greater than": what is not a number or infinite is sharp too.
+        self.sharp: NDArray[np.int64] = np.flatnonzero(~(sharpness <= SHARP)).astype(np.int64)
         self.too_sharp = bool((~(sharpness <= TOO_SHARP)).any())
-        self._exact = np.ascontiguousarray(exact[:, self.sharp])
         rough = exact.copy()
-        rough[:, self.sharp] = 0.0
+        rough[self.sharp] = 0.0
         self.matrix: Float32s = np.ascontiguousarray(np.maximum(rough, LOG2_OF_NOTHING), np.float32)
+        self.sharp_rows = np.ascontiguousarray(exact[self.sharp])
 
-    def log2_densities(self, expanded: Float32s, out: Float32s) -> None:
-        """Write log2 of weight times density of each frame under each component, (n_frames, n_columns)."""
-        np.matmul(expanded, self.matrix, out=out)
-        if self.sharp.size:
-            out[:, self.sharp] = np.maximum(in_float64(expanded) @ self._exact, LOG2_OF_NOTHING)
+    @classmethod
+    def of(cls, mixture: Mixture, coordinates: Coordinates) -> "Projection":
+        """The projection of a mixture, for frames in the given coordinates.
 
-    def correct_sums(
-        self, sums: Float64s, expanded: Float32s, shares: Float32s, posteriors: Float32s
-    ) -> None:
-        """Put in float64 what a float32 product gave for sharp components.
-
-        Parameters
-        ----------
-        sums : (2 * n_features + 1, n_columns) float64
-            `expanded.T @ posteriors` of this block, changed in place.
-        expanded : (n_frames, 2 * n_features + 1) float32
-        shares : (n_frames,) float32
-            What the posteriors of each frame are to be multiplied by.
-        posteriors : (n_frames, n_columns) float32
+        Raises
+        ------
+        InputError
+            If the coordinates do not suit the mixture's covariances.
         """
-        if self.sharp.size:
-            weighted = posteriors[:, self.sharp] * shares[:, None].astype(np.float64)
-            sums[:, self.sharp] = in_float64(expanded).T @ weighted
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+            covariances = mixture.type.apply(mixture.covariances, coordinates)
+            exact, sharpness = mixture.type.terms(coordinates.apply(mixture.means), covariances)
+            exact[:, -1] += np.log(mixture.weights) - 0.5 * (
+                LOG_TWO_PI * mixture.n_features + _log_determinants(mixture, covariances)
+            )
+        return cls(exact / LOG_2, sharpness)
+
+    @classmethod
+    def side_by_side(cls, projections: "Sequence[Projection]") -> "Projection":
+        """Several as one, each filled up to the same number of components with ones that never matter."""
+        width = max(len(projection.exact) for projection in projections)
+        exact = np.zeros((len(projections), width, projections[0].exact.shape[1]))
+        exact[:, :, -1] = LOG2_OF_NOTHING
+        sharpness = np.zeros((len(projections), width))
+        for index, projection in enumerate(projections):
+            exact[index, : len(projection.exact)] = projection.exact
+            sharpness[index, : len(projection.exact)] = projection.sharpness
+        return cls(exact.reshape(-1, exact.shape[2]), sharpness.ravel())
 
 
-def in_float64(expanded: Float32s) -> Float64s:
-    """Expanded frames with squares that are exact."""
-    values = expanded[:, : expanded.shape[1] // 2].astype(np.float64)
-    return np.concatenate([values, values * values, np.ones((len(values), 1))], axis=1)
+def working_coordinates(mixture: Mixture, coordinates: Coordinates) -> Coordinates:
+    """Coordinates in which the terms of this mixture are formed: for tied covariances those that whiten them."""
+    if mixture.covariance_type == "tied":
+        return coordinates.whitening(mixture.covariances, 1e-15)
+    return coordinates
+
+
+def _log_determinants(mixture: Mixture, covariances: Float64s) -> Float64s:
+    if mixture.has_matrices:
+        return np.asarray(np.linalg.slogdet(covariances)[1])
+    return np.asarray(np.log(mixture.type.expanded(covariances, *mixture.means.shape)).sum(axis=1))
