@@ -51,6 +51,13 @@ def test_saving_and_loading_changes_nothing(tmp_path):
     v1.assert_same(Model.load(tmp_path / "model"), hand_made())
 
 
+def test_arrays_that_lie_by_columns_in_memory_are_saved_as_they_are(tmp_path):
+    anna = hand_made().mixtures[0]
+    turned = Mixture(anna.weights, np.asfortranarray(anna.means), np.asfortranarray(anna.covariances), "full")
+    v1.hand_made(mixtures=(turned, turned)).save(tmp_path / "model")
+    assert Model.load(tmp_path / "model").mixtures[1] == anna
+
+
 def test_variances_are_written_as_format_1_so_that_older_versions_read_them(tmp_path):
     v1.hand_made().save(tmp_path / "model")
     with safe_open(tmp_path / "model", framework="np") as file:

@@ -51,6 +51,10 @@ class CovarianceType(Protocol):
         """The most likely covariances: second moments about the means. `zeroth` (K,) must be positive."""
         ...
 
+    def second_moments(self, zeroth: Float64s, means: Float64s, covariances: Float64s) -> Float64s:
+        """The other way round: Σγx² of frames that have these covariances."""
+        ...
+
     def unit(self, K: int, D: int) -> Float64s:
         """Variances of 1, or identity matrices."""
         ...
@@ -183,6 +187,9 @@ class Diag(Variances):
     def estimate(self, zeroth: Float64s, means: Float64s, second: Float64s) -> Float64s:
         return second / zeroth[:, None] - means * means
 
+    def second_moments(self, zeroth: Float64s, means: Float64s, covariances: Float64s) -> Float64s:
+        return zeroth[:, None] * (covariances + means * means)
+
     def terms(self, means: Float64s, covariances: Float64s) -> tuple[Float64s, Float64s]:
         precisions = 1.0 / covariances
         squared = (means * means * precisions).sum(axis=1)
@@ -212,6 +219,9 @@ class Spherical(Variances):
 
     def estimate(self, zeroth: Float64s, means: Float64s, second: Float64s) -> Float64s:
         return np.asarray((second / zeroth - (means * means).sum(axis=1)) / means.shape[1])
+
+    def second_moments(self, zeroth: Float64s, means: Float64s, covariances: Float64s) -> Float64s:
+        return np.asarray(zeroth * (means.shape[1] * covariances + (means * means).sum(axis=1)))
 
     def terms(self, means: Float64s, covariances: Float64s) -> tuple[Float64s, Float64s]:
         precisions = 1.0 / covariances[:, None]
@@ -254,6 +264,9 @@ class Full(Matrices):
     def estimate(self, zeroth: Float64s, means: Float64s, second: Float64s) -> Float64s:
         return second / zeroth[:, None, None] - means[:, :, None] * means[:, None, :]
 
+    def second_moments(self, zeroth: Float64s, means: Float64s, covariances: Float64s) -> Float64s:
+        return zeroth[:, None, None] * (covariances + means[:, :, None] * means[:, None, :])
+
     def terms(self, means: Float64s, covariances: Float64s) -> tuple[Float64s, Float64s]:
         n_features = means.shape[1]
         precisions = symmetric_inverse(covariances)
@@ -293,6 +306,9 @@ class Tied(Matrices):
 
     def estimate(self, zeroth: Float64s, means: Float64s, second: Float64s) -> Float64s:
         return np.asarray((second - (means * zeroth[:, None]).T @ means) / zeroth.sum())
+
+    def second_moments(self, zeroth: Float64s, means: Float64s, covariances: Float64s) -> Float64s:
+        return np.asarray(zeroth.sum() * covariances + (means * zeroth[:, None]).T @ means)
 
     def terms(self, means: Float64s, covariances: Float64s) -> tuple[Float64s, Float64s]:
         return Spherical().terms(means, np.ones(len(means)))

@@ -2,23 +2,20 @@
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from speechgmm.em.coordinates import Coordinates, Float64s, constant_dimensions, reference_variance
+from speechgmm.em.checkpoint import Checkpoint, EMState, OpenCheckpoint
+from speechgmm.em.coordinates import Float64s, constant_dimensions
+from speechgmm.em.maximise import DEAD, absolute_floor, maximise, reseed
 from speechgmm.em.mixture import Mixture
-from speechgmm.em.sources import as_source
-from speechgmm.em.statistics import Moments, Statistics, accumulate, moments
+from speechgmm.em.moments import Moments, moments
+from speechgmm.em.sources import FrameSource, as_source
+from speechgmm.em.statistics import Statistics, accumulate
 from speechgmm.errors import InputError, SpeechGMMWarning
-
-# A component with fewer frames than this has lost them to others and describes nothing.
-DEAD = 0.5
-# The least variance of a component, in units of the coordinates: less cannot be told from rounding.
-LEAST_VARIANCE = 1e-6
-# A heavy component is split this many deviations to either side of its mean.
-SPLIT = 0.2
+from speechgmm.parallel import one_blas_thread
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,36 +44,6 @@ class FitResult:
         return len(self.history) - 1
 
 
-def maximise(statistics: Statistics, variance_floor: Float64s | float = 0.0) -> Mixture:
-    """The M-step: the mixture that makes the statistics most likely, no variance below the floor.
-
-    For diagonal covariances the constrained maximum is the unconstrained variance, or the floor where that is
-    larger. A component without frames gets weight 0 and lies at the origin with the scale of the coordinates.
-
-    Parameters
-    ----------
-    statistics : Statistics
-    variance_floor : float or (n_features,)
-        In the frames' own units, squared. Never below a millionth of the squared scale of the coordinates.
-
-    References
-    ----------
-    Dempster, Laird, Rubin (1977), J. R. Stat. Soc. B 39, example 4.3.
-    """
-    coordinates = statistics.coordinates
-    alive = statistics.zeroth > 0
-    zeroth = np.where(alive, statistics.zeroth, 1.0)[:, None]
-    means = statistics.first / zeroth
-    variances = np.where(alive[:, None], statistics.second / zeroth - means * means, 1.0)
-    # Where a component has no spread at all, rounding may leave less than nothing.
-    floor = np.maximum(variance_floor / np.square(coordinates.scale), LEAST_VARIANCE)
-    return Mixture(
-        weights=statistics.zeroth / statistics.zeroth.sum(),
-        means=coordinates.origin + coordinates.scale * means,
-        covariances=np.square(coordinates.scale) * np.maximum(variances, floor),
-    )
-
-
 def fit(
     frames: Any,
     start: Mixture,
@@ -84,26 +51,33 @@ def fit(
     max_iterations: int = 100,
     tolerance: float = 1e-3,
     variance_floor: Float64s | float = 1e-3,
+    reg_covar: float = 0.0,
     n_jobs: int = 1,
     on_iteration: Callable[[int, float], None] | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> FitResult:
     """Fit a mixture to frames by expectation-maximisation.
 
     Parameters
     ----------
     frames : (n_frames, n_features) array or FrameSource
+        A source may give them weights.
     start : Mixture
-        Where to start; see `speechgmm.em.initialise`.
+        Where to start; see `speechgmm.em.initialise`. The result has its kind of covariance.
     max_iterations : int >= 0
         The most M-steps.
     tolerance : float >= 0
         Stop when the mean log-likelihood per frame changes by less than this.
     variance_floor : float or (n_features,)
         A number is a fraction of the frames' own variance in each dimension; an array is the floor itself.
+    reg_covar : float >= 0
+        Added to every variance at every M-step, in the frames' units squared.
     n_jobs : int
         Threads. The result does not depend on it.
     on_iteration : callable, optional
         Called with the number of M-steps made and the mean log-likelihood.
+    checkpoint : Checkpoint, optional
+        Where to keep the state. If there is one of this fit already, go on from it, to the same bits.
 
     Returns
     -------
@@ -112,50 +86,102 @@ def fit(
     Raises
     ------
     InputError
-        If frames and start disagree in shape, a value is not finite, or an option is out of range.
+        If frames and start disagree in shape, a value is not finite, an option is out of range, or the checkpoint
+        belongs to another fit.
+    FormatError
+        If the checkpoint is damaged.
     """
-    if max_iterations < 0 or not tolerance >= 0 or not np.all(np.asarray(variance_floor) >= 0):
-        raise InputError(
-            f"`max_iterations` {max_iterations}, `tolerance` {tolerance} and `variance_floor` {variance_floor} "
-            "must not be negative"
-        )
+    for name, value in (
+        ("max_iterations", max_iterations),
+        ("tolerance", tolerance),
+        ("variance_floor", variance_floor),
+        ("reg_covar", reg_covar),
+    ):
+        if not np.all(np.asarray(value) >= 0):
+            raise InputError(f"`{name}` is {value}; it must not be negative")
     source = as_source(frames)
-    measured = moments(source, n_jobs)
-    coordinates = Coordinates.from_moments(measured.mean, measured.variance)
-    _warn_of_constants(measured)
-    floor = absolute_floor(measured, variance_floor)
-    mixture, converged = start, False
-    history: list[float] = []
-    reseeded: list[int] = []
+    settings = {"tolerance": tolerance, "variance_floor": variance_floor, "reg_covar": reg_covar}
+    opened = None if checkpoint is None else checkpoint.open(source, start, settings)
+    with one_blas_thread():  # matrices of the M-step too, for the same bits on any number of cores
+        measured = moments(source, n_jobs, covariance=start.has_matrices)
+        coordinates = measured.coordinates(start.covariance_type)
+        warn_of_constants(measured)
+        floor = absolute_floor(measured, variance_floor, start.covariance_type)
+        return run_em(
+            lambda mixture: accumulate(mixture, source, coordinates, n_jobs),
+            lambda statistics: maximise(statistics, floor, reg_covar),
+            start,
+            max_iterations=max_iterations,
+            tolerance=tolerance,
+            usual_weight=usual_weight(source),
+            on_iteration=on_iteration,
+            checkpoint=opened,
+        )
+
+
+def run_em(
+    e_step: Callable[[Mixture], Statistics],
+    m_step: Callable[[Statistics], Mixture],
+    start: Mixture,
+    *,
+    max_iterations: int,
+    tolerance: float,
+    usual_weight: float = 1.0,
+    on_iteration: Callable[[int, float], None] | None = None,
+    checkpoint: OpenCheckpoint | None = None,
+) -> FitResult:
+    """The loop of `fit`, whatever the steps are made of.
+
+    Parameters
+    ----------
+    e_step, m_step : callable
+        Their results depend on their arguments alone, or a checkpoint could not go on to the same bits.
+    start : Mixture
+    usual_weight : float > 0
+        What a frame counts, see `usual_weight`: a component with less than half of that has lost its frames.
+    checkpoint : OpenCheckpoint, optional
+    max_iterations, tolerance, on_iteration
+        As in `fit`.
+    """
+    state = checkpoint.load(max_iterations) if checkpoint is not None else None
+    if state is None:
+        state = EMState(start)
+    elif state.converged(tolerance) or state.n_iterations == max_iterations:
+        return FitResult(state.mixture, state.history, state.converged(tolerance), state.reseeded)
+    else:
+        # Statistics are not kept: the E-step is made again, to the same bits.
+        state = replace(state, history=state.history[:-1])
     while True:
-        statistics = accumulate(mixture, source, coordinates, n_jobs)
-        history.append(statistics.mean_log_likelihood)
+        statistics = e_step(state.mixture)
+        state = replace(state, history=(*state.history, statistics.mean_log_likelihood))
         if on_iteration is not None:
-            on_iteration(len(history) - 1, history[-1])
-        fresh = bool(reseeded) and reseeded[-1] == len(history) - 1
-        converged = len(history) > 1 and not fresh and abs(history[-1] - history[-2]) < tolerance
-        if converged or len(history) > max_iterations:
-            break
-        mixture = maximise(statistics, floor)
-        if statistics.zeroth.min() < DEAD:
-            allowed = len(reseeded) < mixture.n_components
-            mixture = reseed(mixture, statistics.zeroth, allowed)
-            reseeded.append(len(history))
-    return FitResult(mixture, tuple(history), converged, tuple(reseeded))
+            on_iteration(state.n_iterations, state.history[-1])
+        converged = state.converged(tolerance)
+        done = converged or state.n_iterations >= max_iterations
+        if checkpoint is not None and (done or state.n_iterations % checkpoint.every == 0):
+            checkpoint.save(state)
+        if done:
+            return FitResult(state.mixture, state.history, converged, state.reseeded)
+        state = advance(state, m_step(statistics), statistics.zeroth / usual_weight)
 
 
-def absolute_floor(measured: Moments, variance_floor: Float64s | float) -> Float64s:
-    """The variance floor in the frames' units squared."""
-    constant = constant_dimensions(measured.mean, measured.variance)
-    reference = reference_variance(measured.mean, measured.variance)
-    floor = np.asarray(variance_floor, np.float64)
-    if floor.ndim == 0:
-        return floor * reference
-    # A constant dimension needs a floor of its own where the given one is nothing.
-    return np.where(constant, np.maximum(floor, 1e-3 * reference), floor)
+def advance(state: EMState, mixture: Mixture, counts: Float64s) -> EMState:
+    """The state after an M-step, components that lost their frames replaced; its likelihood is not known yet."""
+    if counts.min() >= DEAD:
+        return replace(state, mixture=mixture)
+    allowed = len(state.reseeded) < mixture.n_components
+    return replace(
+        state, mixture=reseed(mixture, counts, allowed), reseeded=(*state.reseeded, len(state.history))
+    )
 
 
-def _warn_of_constants(measured: Moments) -> None:
+def usual_weight(source: FrameSource) -> float:
+    """The mean weight of the frames that count at all: what is meant by one frame where weights have any scale."""
+    weights = source.weights
+    return 1.0 if weights is None else float(weights[weights > 0].mean())
+
+
+def warn_of_constants(measured: Moments) -> None:
     constant = constant_dimensions(measured.mean, measured.variance)
     if constant.any():
         warnings.warn(
@@ -164,39 +190,3 @@ def _warn_of_constants(measured: Moments) -> None:
             SpeechGMMWarning,
             stacklevel=3,
         )
-
-
-def reseed(mixture: Mixture, zeroth: Float64s, allowed: bool = True) -> Mixture:
-    """Replace components that lost their frames by halves of the heaviest ones, or drop them.
-
-    Parameters
-    ----------
-    mixture : Mixture
-    zeroth : (n_components,) float64
-        Frames of each component.
-    allowed : bool
-        Whether to split; otherwise, or where the heaviest has too few frames for two, the dead are dropped.
-    """
-    weights, means, variances = mixture.weights.copy(), mixture.means.copy(), mixture.covariances.copy()
-    counts, alive = zeroth.copy(), zeroth >= min(DEAD, zeroth.max())
-    shares = np.ones(len(zeroth))
-    for dead in np.flatnonzero(~alive):
-        heaviest = int(np.argmax(np.where(alive, counts, -1.0)))
-        if not allowed or counts[heaviest] < 4 * DEAD:
-            break
-        counts[dead] = counts[heaviest] = counts[heaviest] / 2
-        weights[dead] = weights[heaviest] = weights[heaviest] / 2
-        # Halves of halves move less, or they would land on one another and never part.
-        step = SPLIT * np.sqrt(variances[heaviest] * shares[heaviest])
-        shares[dead] = shares[heaviest] = shares[heaviest] / 2
-        means[dead], means[heaviest] = means[heaviest] + step, means[heaviest] - step
-        variances[dead] = variances[heaviest]
-        alive[dead] = True
-    if not alive.all():
-        warnings.warn(
-            f"{int((~alive).sum())} of {alive.size} components found no frames and were dropped "
-            "(more components than distinct frames?)",
-            SpeechGMMWarning,
-            stacklevel=3,
-        )
-    return Mixture(weights / weights[alive].sum() * alive, means, variances).keep(alive)

@@ -61,7 +61,8 @@ def absolute_floor(
     """The variance floor in the frames' units squared: a matrix for whole matrices where a fraction was given."""
     floor = np.asarray(variance_floor, np.float64)
     if floor.ndim == 0 and covariance_type in ("full", "tied"):
-        return floor * measured.reference_covariance()
+        # Of what counts as the frames' covariance: their own, but for directions in which they do not vary.
+        return floor * measured.coordinates(covariance_type).undo_matrices(np.eye(measured.mean.size))
     reference = reference_variance(measured.mean, measured.variance)
     if floor.ndim == 0:
         return floor * reference
@@ -102,7 +103,7 @@ def reseed(mixture: Mixture, zeroth: Float64s, allowed: bool = True) -> Mixture:
             f"{int((~alive).sum())} of {alive.size} components found no frames and were dropped "
             "(more components than distinct frames?)",
             SpeechGMMWarning,
-            stacklevel=3,
+            stacklevel=5,
         )
     weights = weights / weights[alive].sum() * alive
     return Mixture(weights, means, covariances, mixture.covariance_type).keep(alive)

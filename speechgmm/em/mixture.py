@@ -44,7 +44,8 @@ class Mixture:
 
     def __post_init__(self) -> None:
         for name in ("weights", "means", "covariances"):
-            value = np.array(getattr(self, name), np.float64)  # a copy: nobody else can change a mixture
+            # A copy, which nobody else can change; rows together, as those who write arrays to files expect.
+            value = np.array(getattr(self, name), np.float64, order="C")
             if not np.isfinite(value).all():
                 raise InputError(f"mixture `{name}` has values that are not finite")
             value.flags.writeable = False

@@ -111,17 +111,17 @@ def accumulate(
     if coordinates is None:
         measured = moments(source, n_jobs, covariance=mixture.has_matrices)
         coordinates = measured.coordinates(mixture.covariance_type)
-    working = working_coordinates(mixture, coordinates)
-    # So few frames do not average rounding away.
-    work = partial(_accumulate_shard, _EStep(mixture, working, few=source.n_frames <= BLOCK))
     with one_blas_thread():
+        working = working_coordinates(mixture, coordinates)
+        # So few frames do not average rounding away.
+        work = partial(_accumulate_shard, _EStep(mixture, working, few=source.n_frames <= BLOCK))
         parts = ordered_map(work, source.shards(), n_jobs)
         total = next(parts)
         for part in parts:
             total = total + part
-    if not np.isfinite(total.first).all():
-        explain_overflow(source)
-    return total if working is coordinates else _in_coordinates(total, coordinates)
+        if not np.isfinite(total.first).all():
+            explain_overflow(source)
+        return total if working is coordinates else _in_coordinates(total, coordinates)
 
 
 class _EStep:
@@ -222,14 +222,14 @@ def _scatter(coordinates: Coordinates, shard: Shard) -> Float64s:
     for start in range(0, len(shard.frames), BLOCK):
         x = coordinates.apply(shard.frames[start : start + BLOCK])
         counts = 1.0 if shard.weights is None else shard.weights[start : start + BLOCK, None]
-        scatter += np.asarray(x.T @ (counts * x), np.float64)
+        scatter += x.T @ (counts * x)
     return scatter
 
 
 def _in_coordinates(statistics: Statistics, coordinates: Coordinates) -> Statistics:
     """Tied statistics in other coordinates of the same origin and scale."""
     working = statistics.coordinates
-    turn = np.eye(coordinates.origin.size) if coordinates.transform is None else coordinates.transform
+    turn: Any = np.eye(coordinates.origin.size) if coordinates.transform is None else coordinates.transform
     if working.transform is not None:
         turn = np.linalg.solve(working.transform, turn)
     return replace(
