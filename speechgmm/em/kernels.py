@@ -296,19 +296,3 @@ accumulate = compiled(
         for frames, vector in ((FRAMES32, VECTOR32), (FRAMES64, VECTOR64))
     )
 )(_accumulate)
-
-
-@compiled("float64(float32[:,::1], float32[:,::1], float64[:,::1])")
-def assign(affinities, expanded, sums):  # type: ignore[no-untyped-def]
-    """Add each expanded frame to the row of `sums` of its best cluster; return the sum of the best affinities."""
-    n_frames, n_clusters = affinities.shape
-    total = 0.0
-    for i in range(n_frames):
-        best = 0
-        for k in range(1, n_clusters):
-            if affinities[i, k] > affinities[i, best]:
-                best = k
-        total += np.float64(affinities[i, best])
-        for j in range(expanded.shape[1]):
-            sums[best, j] += np.float64(expanded[i, j])
-    return total
