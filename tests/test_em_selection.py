@@ -1,4 +1,4 @@
-"""em.select: criteria against scikit-learn and closed forms; whole groups held out; the choice."""
+"""em.selection: criteria against scikit-learn and closed forms; whole groups held out; the choice."""
 
 import math
 from functools import partial
@@ -6,9 +6,9 @@ from functools import partial
 import numpy as np
 import pytest
 
-from speechgmm.em import select
+from speechgmm.em import selection
 from speechgmm.em.restarts import fit_mixture
-from speechgmm.em.select import select_components
+from speechgmm.em.selection import select_components
 from speechgmm.em.sources import SHARD, BlockSource, as_source
 from speechgmm.errors import InputError
 from tests import naive
@@ -76,10 +76,10 @@ class TestInformationCriteria:
         assert found.mixture == whole.mixture and found.result.history == whole.history
 
     def test_of_equals_the_smallest_is_chosen(self):
-        rows = [select.Candidate(n, 0.0, 1, 5.0 - (n > 1), 3.0, -2.0 + (n > 2)) for n in (1, 2, 4, 8)]
-        assert select._best(rows, "bic") == 1
-        assert select._best(rows, "aic") == 0
-        assert select._best(rows, "held_out") == 2
+        rows = [selection.Candidate(n, 0.0, 1, 5.0 - (n > 1), 3.0, -2.0 + (n > 2)) for n in (1, 2, 4, 8)]
+        assert selection._best(rows, "bic") == 1
+        assert selection._best(rows, "aic") == 0
+        assert selection._best(rows, "held_out") == 2
 
     def test_weights_are_the_number_of_frames(self):
         frames = three_clusters(300)
@@ -111,7 +111,7 @@ class TestHeldOut:
             source, [1], criterion="held_out", groups=groups, folds=3, seed=5, variance_floor=0.0
         )
         total = 0.0
-        for out in select._folds(source, groups, 3, seed=5):
+        for out in selection._folds(source, groups, 3, seed=5):
             for x in frames.T:
                 mean = np.average(x[~out], weights=weights[~out])
                 variance = np.average(np.square(x[~out] - mean), weights=weights[~out])
@@ -122,27 +122,27 @@ class TestHeldOut:
 
     def test_groups_are_held_out_whole_and_once(self):
         groups = np.random.default_rng(0).choice(["a", "b", "cc", "d", "e", "f", "g"], 500)
-        folds = select._folds(as_source(np.zeros((500, 1))), groups, 3, seed=1)
+        folds = selection._folds(as_source(np.zeros((500, 1))), groups, 3, seed=1)
         assert sorted(len(set(groups[out])) for out in folds) == [2, 2, 3]
         np.testing.assert_array_equal(np.sum(folds, axis=0), 1)
         for name in set(groups):
             assert sum(bool(out[groups == name].any()) for out in folds) == 1
-        other = select._folds(as_source(np.zeros((500, 1))), groups, 3, seed=2)
+        other = selection._folds(as_source(np.zeros((500, 1))), groups, 3, seed=2)
         assert not np.array_equal(folds, other)
 
     def test_neither_fits_nor_scores_see_the_others_frames(self, monkeypatch):
         groups = np.repeat(np.arange(4), 50)
         frames, fitted, scored = three_clusters(200), [], []
-        real_fit, real_score = select.fit_mixture, select.accumulate
+        real_fit, real_score = selection.fit_mixture, selection.accumulate
         monkeypatch.setattr(
-            select,
+            selection,
             "fit_mixture",
             lambda source, *rest, **options: (
                 fitted.append(source.weights) or real_fit(source, *rest, **options)
             ),
         )
         monkeypatch.setattr(
-            select,
+            selection,
             "accumulate",
             lambda mixture, source, *rest: (
                 scored.append(source.weights) or real_score(mixture, source, *rest)
@@ -196,9 +196,9 @@ class TestWork:
 
     @pytest.mark.parametrize(("candidates", "inside"), [([2], 2), ([1, 2], 1)])
     def test_threads_are_used_once(self, monkeypatch, candidates, inside):
-        seen, real = [], select.fit_mixture
+        seen, real = [], selection.fit_mixture
         monkeypatch.setattr(
-            select,
+            selection,
             "fit_mixture",
             lambda *rest, **options: seen.append(options["n_jobs"]) or real(*rest, **options),
         )
@@ -216,9 +216,9 @@ class TestWork:
             "variance_floor": 0.25,
             "reg_covar": 0.125,
         }
-        seen, real = [], select.fit_mixture
+        seen, real = [], selection.fit_mixture
         monkeypatch.setattr(
-            select, "fit_mixture", lambda *rest, **options: seen.append(options) or real(*rest, **options)
+            selection, "fit_mixture", lambda *rest, **options: seen.append(options) or real(*rest, **options)
         )
         select_components(three_clusters(200), [2], **given)
         assert seen == [{**given, "n_jobs": 1}]

@@ -35,7 +35,7 @@ ORDER = (
     "em.initialise",
     "em.restarts",
     "em.online",
-    "em.select",
+    "em.selection",
     "em.candidates",
     "em.grouped",
     "em.inference",

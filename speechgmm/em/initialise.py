@@ -43,9 +43,9 @@ def kmeans(
 ) -> Mixture:
     """A mixture with one component for each cluster of k-means.
 
-    Frames are compared in units of each dimension's deviation ("spherical": as they are; "full" and "tied": along
-    axes in which they are not correlated). Centres are seeded by k-means++ with local trials and moved by Lloyd's
-    iterations, both on a random sample of at most 256 frames a component.
+    Frames are compared in units of each dimension's deviation ("spherical": as they are). Centres are seeded by
+    k-means++ with local trials and moved by Lloyd's iterations, both on a random sample of at most 256 frames a
+    component.
 
     Parameters
     ----------
@@ -193,7 +193,7 @@ def _longest_axes(mixture: Mixture, points: Points, sample: "_Sample") -> Float6
     Not the axes of the component itself: those of "diag" and "spherical" say nothing of correlations, and along
     these a component says least of its frames.
     """
-    means = sample.coordinates.apply(mixture.means) * sample.unit
+    means = sample.compared.apply(mixture.means) * sample.unit
     labels = lloyd(points, means.astype(np.float32), 0, sample.n_jobs)
     plain = Coordinates(np.zeros(mixture.n_features), np.ones(mixture.n_features))
     rows = points.rows.reshape(len(labels), -1)
@@ -203,7 +203,7 @@ def _longest_axes(mixture: Mixture, points: Points, sample: "_Sample") -> Float6
     values, vectors = np.linalg.eigh(scatter)
     deviations = np.sqrt(np.maximum(values[:, -1], 0.0))
     longest = np.where(deviations > SAME, deviations, 0.0)[:, None] * vectors[:, :, -1]
-    return sample.coordinates.undo(longest / sample.unit) - sample.coordinates.undo(np.zeros_like(longest))
+    return np.asarray(longest / sample.unit * sample.compared.scale)
 
 
 def _first_of_equals(frames: Floats) -> NDArray[np.intp]:
@@ -253,11 +253,13 @@ class _Sample:
         self.covariance_type, self.n_jobs = covariance_type, n_jobs
         self.measured: Moments = moments(source, n_jobs, covariance=covariance_type in ("full", "tied"))
         self.coordinates: Coordinates = self.measured.coordinates(covariance_type)
+        # What k-means compares in: not whitened, which would shrink the directions in which clusters lie apart.
+        self.compared = self.measured.coordinates("spherical" if covariance_type == "spherical" else "diag")
         self.unit = np.ones(source.n_features)
-        if covariance_type == "diag":
+        if covariance_type != "spherical":
             # Scales of coordinates are powers of two; clusters must not depend on the unit of a feature.
             reference = reference_variance(self.measured.mean, self.measured.variance)
-            self.unit = self.coordinates.scale / np.sqrt(reference)
+            self.unit = self.compared.scale / np.sqrt(reference)
         self.floor = absolute_floor(self.measured, variance_floor, covariance_type)
         self.reg_covar = reg_covar
         numbers, self.weights = _draw(source, LLOYD_SAMPLE * n_components, self.rng)
@@ -269,7 +271,7 @@ class _Sample:
         rows = np.zeros((-(-n_frames // BLOCK) * BLOCK, n_features), np.float32)
         for start in range(0, n_frames, SHARD):  # float64 of a few at a time
             part = self.frames[start : start + SHARD]
-            rows[start : start + len(part)] = self.coordinates.apply(part) * self.unit
+            rows[start : start + len(part)] = self.compared.apply(part) * self.unit
         weights = np.zeros(len(rows))
         weights[:n_frames] = 1.0 if self.weights is None else self.weights
         return Points.of(rows, weights)

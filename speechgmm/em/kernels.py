@@ -155,11 +155,16 @@ def _turn_frames(frames, origin, inverse_scale, rows):  # type: ignore[no-untype
 
 _turn = njit(**OPTIONS)(_turn_frames)
 
+# Terms in float64 are formed in float64 from the beginning, also those of float32 frames.
 expand = compiled(
     *(
         types.boolean(frames, vector, vector, types.int64, rows, VECTOR32)
-        for frames, vector in ((FRAMES32, VECTOR32), (FRAMES64, VECTOR64))
-        for rows in (MATRIX32, MATRIX64)
+        for frames, vector, rows in (
+            (FRAMES32, VECTOR32, MATRIX32),
+            (FRAMES64, VECTOR64, MATRIX32),
+            (FRAMES32, VECTOR64, MATRIX64),
+            (FRAMES64, VECTOR64, MATRIX64),
+        )
     )
 )(_expand)
 
@@ -213,7 +218,7 @@ def add(product, sums):  # type: ignore[no-untyped-def]
 
 
 def _accumulate(  # type: ignore[no-untyped-def]
-    frames, weights, origin, inverse_scale, kind, block, matrix, sharp, exact, far, sums
+    frames, weights, origin, inverse_scale, place, kind, block, matrix, sharp, exact, far, sums
 ):
     """Add to `sums` (n_rows, n_components) what the frames of a shard give; return their log2 likelihood.
 
@@ -222,6 +227,9 @@ def _accumulate(  # type: ignore[no-untyped-def]
     frames : (n_frames, n_features) float32 or float64
     weights : (n_frames,) float64, or (0,) where every frame counts once
     origin, inverse_scale : (n_features,)
+        In the precision of the frames.
+    place : (2, n_features) float64
+        The same, as they are.
     kind : int
         DIAG, SPHERICAL or FULL.
     block : int
@@ -257,7 +265,7 @@ def _accumulate(  # type: ignore[no-untyped-def]
         np.dot(matrix, rows, log2_densities)
         if sharp.size:
             exact_rows = exact_rows_of_all[: n_rows * size].reshape((n_rows, size))
-            expand(part, origin, inverse_scale, kind, exact_rows, peaks)
+            expand(part, place[0], place[1], kind, exact_rows, peaks)
             if any_far:
                 blank(exact_rows, skipped)
             exact_densities = np.dot(exact, exact_rows)
@@ -290,7 +298,7 @@ def _accumulate(  # type: ignore[no-untyped-def]
 accumulate = compiled(
     *(
         types.float64(
-            *(frames, VECTOR64, vector, vector, types.int64, types.int64, MATRIX32),
+            *(frames, VECTOR64, vector, vector, MATRIX64, types.int64, types.int64, MATRIX32),
             *(types.int64[::1], MATRIX64, types.boolean[::1], MATRIX64),
         )
         for frames, vector in ((FRAMES32, VECTOR32), (FRAMES64, VECTOR64))

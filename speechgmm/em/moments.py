@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from speechgmm.em.coordinates import Coordinates, Float64s, reference_variance, require_finite, symmetric
-from speechgmm.em.mixture import LARGEST
+from speechgmm.em.mixture import LARGEST, Mixture
 from speechgmm.em.sources import FrameSource, Shard, as_source
 from speechgmm.em.terms import BLOCK
 from speechgmm.errors import InputError
@@ -52,6 +52,18 @@ class Moments:
             raise InputError("these moments were measured without the covariance")
         extra = reference_variance(self.mean, self.variance) - self.variance
         return self.covariance + np.diag(extra)
+
+
+def moments_of(mixture: Mixture) -> Moments:
+    """The moments of frames that a mixture describes."""
+    mean = mixture.weights @ mixture.means
+    apart = mixture.means - mean
+    variance = mixture.weights @ (mixture.variances + np.square(apart))
+    if not mixture.has_matrices:
+        return Moments(1.0, mean, variance)
+    matrices = mixture.type.expanded(mixture.covariances, *mixture.means.shape)
+    within = np.tensordot(mixture.weights, matrices, axes=1)
+    return Moments(1.0, mean, variance, within + (mixture.weights[:, None] * apart).T @ apart)
 
 
 def moments(frames: Any, n_jobs: int = 1, *, covariance: bool = False) -> Moments:

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from speechgmm.em.coordinates import Coordinates, Float64s
 from speechgmm.em.maximise import DEAD, absolute_floor, maximise, reseed
 from speechgmm.em.mixture import Mixture
-from speechgmm.em.moments import Moments, moments
+from speechgmm.em.moments import Moments, moments, moments_of
 from speechgmm.em.sources import LEAST_WEIGHT, ArraySource, FrameSource, as_source
 from speechgmm.em.statistics import Statistics, accumulate
 from speechgmm.errors import InputError
@@ -89,7 +89,7 @@ class StepwiseEM:
         self._steps = 1.0
         self._mixture = start
         with one_blas_thread():
-            self._moments = _moments_of(start)
+            self._moments = moments_of(start)
             self._statistics = _statistics_of(start, self._moments.coordinates(start.covariance_type))
 
     @property
@@ -203,18 +203,6 @@ def _average(old: Moments, new: Moments, share: float) -> Moments:
         variance=(1.0 - share) * old.variance + share * new.variance + between * np.square(apart),
         covariance=covariance,
     )
-
-
-def _moments_of(mixture: Mixture) -> Moments:
-    """The moments of frames that a mixture describes."""
-    mean = mixture.weights @ mixture.means
-    apart = mixture.means - mean
-    variance = mixture.weights @ (mixture.variances + np.square(apart))
-    if not mixture.has_matrices:
-        return Moments(1.0, mean, variance)
-    matrices = mixture.type.expanded(mixture.covariances, *mixture.means.shape)
-    within = np.einsum("k,kij->ij", mixture.weights, matrices)
-    return Moments(1.0, mean, variance, within + (mixture.weights[:, None] * apart).T @ apart)
 
 
 def _statistics_of(mixture: Mixture, coordinates: Coordinates) -> Statistics:

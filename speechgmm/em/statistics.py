@@ -134,13 +134,13 @@ class _EStep:
         self.projection = Projection.of(mixture, coordinates)
         self.exact = few or self.projection.too_sharp
         self.n_terms = n_terms(self.kind, mixture.n_features)
+        self.place = np.stack([coordinates.origin, 1.0 / coordinates.scale])
 
-    def in_kernel_terms(self, frames: Floats) -> tuple[Floats, Floats, Floats]:
-        """Frames, origin and inverse scale for the compiled pass, which cannot turn frames."""
+    def for_kernels(self, frames: Floats) -> tuple[Floats, Float64s]:
+        """Frames, and origin and inverse scale (2, n_features), for compiled passes, which cannot turn frames."""
         if self.coordinates.transform is None:
-            return np.ascontiguousarray(frames), *self.coordinates.in_precision(frames.dtype)
-        turned = self.coordinates.apply(frames)
-        return turned, np.zeros(turned.shape[1]), np.ones(turned.shape[1])
+            return np.ascontiguousarray(frames), self.place
+        return self.coordinates.apply(frames), np.stack([np.zeros(frames.shape[1]), np.ones(frames.shape[1])])
 
     def statistics(self, sums: Float64s, log_likelihood: float, shard: Shard) -> Statistics:
         """Name the rows of `terms @ posteriors`."""
@@ -166,13 +166,13 @@ def _accumulate_shard(step: _EStep, shard: Shard) -> Statistics:
     sums = np.zeros((step.n_terms, step.mixture.n_components))
     if step.exact:
         return step.statistics(sums, _add_exactly(step, shard, sums), shard)
-    frames, origin, inverse_scale = step.in_kernel_terms(shard.frames)
+    frames, place = step.for_kernels(shard.frames)
     far = np.zeros(len(frames), np.bool_)
     log2_likelihood = kernels.accumulate(
         frames,
         NO_WEIGHTS if shard.weights is None else shard.weights,
-        origin,
-        inverse_scale,
+        *place.astype(frames.dtype),
+        place,
         step.kind,
         block_size(step.kind, step.mixture.n_features),
         step.projection.matrix,
@@ -197,9 +197,9 @@ def _add_exactly(step: _EStep, shard: Shard, sums: Float64s, plainly: bool = Fal
     log_likelihood = 0.0
     for start in range(0, len(shard.frames), BLOCK):
         frames = shard.frames[start : start + BLOCK]
-        turned, origin, inverse_scale = step.in_kernel_terms(frames)
+        turned, place = step.for_kernels(frames)
         terms = np.empty((step.n_terms, len(frames)))
-        kernels.expand(turned, origin, inverse_scale, step.kind, terms, np.empty(len(frames), np.float32))
+        kernels.expand(turned, *place, step.kind, terms, np.empty(len(frames), np.float32))
         with np.errstate(invalid="ignore"):  # a value that is not finite shows in the sums
             if plainly or step.projection.too_sharp:
                 log_densities = step.mixture.unchecked_log_densities(frames) + step.coordinates.log_volume
