@@ -1,11 +1,6 @@
-"""em.mixture, em.coordinates and em.kernels: densities against loops and scipy, and what is refused."""
+"""em.mixture and em.coordinates: densities against loops, SciPy and scikit-learn, and what is refused."""
 
-import os
 import pickle
-import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,22 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import multivariate_normal
 
-import speechgmm
-from speechgmm.em import kernels
 from speechgmm.em.coordinates import Coordinates, constant_dimensions, reference_variance
 from speechgmm.em.mixture import Mixture, log_sum_exp
-from speechgmm.em.projection import Projection
-from speechgmm.errors import InputError, SpeechGMMWarning
+from speechgmm.errors import InputError
 from tests import naive
 
+every_type = pytest.mark.parametrize("covariance_type", naive.COVARIANCE_TYPES)
 
-def random_mixture(seed=0, n_components=4, n_features=5, spread=2.0):
-    rng = np.random.default_rng(seed)
-    return Mixture(
-        weights=rng.dirichlet(np.full(n_components, 5.0)),
-        means=spread * rng.standard_normal((n_components, n_features)),
-        covariances=np.exp(rng.uniform(-1.5, 1.5, (n_components, n_features))),
-    )
+
+def random_mixture(seed=0, covariance_type="diag", n_components=4, n_features=5):
+    parts = naive.random_parts(seed, covariance_type, n_components, n_features)
+    return Mixture(*parts, covariance_type)
 
 
 def random_frames(seed=0, n_frames=50, n_features=5):
@@ -36,10 +26,11 @@ def random_frames(seed=0, n_frames=50, n_features=5):
 
 
 class TestDensities:
+    @every_type
     @given(st.integers(0, 10_000), st.integers(1, 5), st.integers(1, 6), st.integers(1, 9))
     @settings(max_examples=40, deadline=None, derandomize=True)
-    def test_they_are_those_of_plain_loops(self, seed, n_components, n_features, n_frames):
-        mixture = random_mixture(seed, n_components, n_features)
+    def test_they_are_those_of_plain_loops(self, covariance_type, seed, n_components, n_features, n_frames):
+        mixture = random_mixture(seed, covariance_type, n_components, n_features)
         frames = random_frames(seed + 1, n_frames, n_features)
         expected = naive.log_densities(mixture, frames)
         # Double precision on both sides; only the order of the sums differs.
@@ -49,15 +40,36 @@ class TestDensities:
             mixture.log_likelihoods(frames), naive.log_likelihoods(mixture, frames), rtol=1e-12, atol=1e-12
         )
 
-    def test_they_are_those_of_scipy(self):
-        mixture, frames = random_mixture(), random_frames(n_frames=1030)  # more than two blocks
+    @every_type
+    def test_they_are_those_of_scipy(self, covariance_type):
+        mixture = random_mixture(covariance_type=covariance_type)
+        frames = random_frames(n_frames=1030)  # more than two blocks
         for k in range(mixture.n_components):
-            normal = multivariate_normal(mixture.means[k], np.diag(mixture.covariances[k]))
+            matrix = np.broadcast_to(mixture.covariances, (4, 5, 5))[k] if covariance_type == "tied" else None
+            if covariance_type == "full":
+                matrix = mixture.covariances[k]
+            elif matrix is None:
+                matrix = np.eye(5) * mixture.covariances[k]
+            normal = multivariate_normal(mixture.means[k], matrix)
             expected = np.log(mixture.weights[k]) + normal.logpdf(frames)
             np.testing.assert_allclose(mixture.log_densities(frames)[:, k], expected, rtol=1e-12)
 
-    def test_posteriors_sum_to_one_also_far_from_every_component(self):
-        mixture = random_mixture()
+    @every_type
+    def test_they_are_those_of_scikit_learn_on_real_frames(self, speech_data, covariance_type):
+        frames = naive.real_frames(speech_data, 0)[::5].astype(np.float64)
+        parts = naive.random_parts(1, covariance_type, 4, frames.shape[1])
+        spread = frames.std(axis=0) if covariance_type != "spherical" else np.full(frames.shape[1], 5.0)
+        squares = {"diag": spread**2, "spherical": 25.0}.get(covariance_type, np.outer(spread, spread))
+        mixture = Mixture(
+            parts[0], frames.mean(axis=0) + 0.5 * spread * parts[1], squares * parts[2], covariance_type
+        )
+        # Both in double precision; scikit-learn multiplies with factors of the precisions.
+        expected = naive.peer_of(mixture)._estimate_weighted_log_prob(frames)
+        np.testing.assert_allclose(mixture.log_densities(frames), expected, rtol=1e-9, atol=1e-9)
+
+    @every_type
+    def test_posteriors_sum_to_one_also_far_from_every_component(self, covariance_type):
+        mixture = random_mixture(covariance_type=covariance_type)
         frames = np.concatenate([random_frames(), 1e6 * random_frames(1), np.full((1, 5), -1e30)])
         posteriors = mixture.posteriors(frames)
         np.testing.assert_allclose(posteriors.sum(axis=1), 1.0, rtol=1e-12)
@@ -105,14 +117,20 @@ class TestDensities:
 
 
 class TestSample:
-    def test_it_has_the_moments_of_the_mixture(self):
-        mixture = random_mixture()
+    @every_type
+    def test_it_has_the_moments_of_the_mixture(self, covariance_type):
+        mixture = random_mixture(covariance_type=covariance_type)
         frames = mixture.sample(200_000, seed=3)
         mean = mixture.weights @ mixture.means
-        variance = mixture.weights @ (mixture.covariances + mixture.means**2) - mean**2
+        matrices = (
+            np.array(naive.matrices_of(mixture)) + mixture.means[:, :, None] * mixture.means[:, None, :]
+        )
+        covariance = np.einsum("k,kij->ij", mixture.weights, matrices) - np.outer(mean, mean)
+        variance = np.diagonal(covariance)
         # Five standard errors of the mean; a variance of 200 000 frames is good to about 1 %.
         assert (np.abs(frames.mean(axis=0) - mean) < 5 * np.sqrt(variance / 200_000)).all()
-        np.testing.assert_allclose(frames.var(axis=0), variance, rtol=0.03)
+        deviations = np.sqrt(np.outer(variance, variance))
+        np.testing.assert_allclose(np.cov(frames.T) / deviations, covariance / deviations, atol=0.03)
 
     def test_each_component_gets_its_share_and_its_spread(self):
         mixture = Mixture(np.array([0.2, 0.8]), np.array([[-50.0], [50.0]]), np.array([[4.0], [1.0]]))
@@ -121,6 +139,18 @@ class TestSample:
         assert abs(frames[frames < 0].std() - 2.0) < 0.05
         assert abs(frames[frames > 0].std() - 1.0) < 0.02
 
+    @every_type
+    def test_each_component_has_its_own_covariance(self, covariance_type):
+        mixture = random_mixture(2, covariance_type, n_components=2, n_features=3)
+        apart = Mixture(
+            mixture.weights, mixture.means + np.array([[-1e3], [1e3]]), mixture.covariances, covariance_type
+        )
+        frames = apart.sample(60_000, seed=0)
+        for k, matrix in enumerate(naive.matrices_of(mixture)):
+            own = frames[(frames[:, 0] > 0) == (k == 1)]
+            # About 2 % from some 20 000 frames, five times over.
+            np.testing.assert_allclose(np.cov(own.T), matrix, atol=0.1 * np.max(matrix))
+
     def test_the_seed_decides(self):
         mixture = random_mixture()
         np.testing.assert_array_equal(mixture.sample(20, seed=1), mixture.sample(20, seed=1))
@@ -128,36 +158,15 @@ class TestSample:
         assert mixture.sample(0).shape == (0, 5)
 
 
-class TestProjection:
-    @given(st.integers(0, 10_000), st.floats(-500, 500), st.integers(-10, 10))
-    @settings(max_examples=40, deadline=None, derandomize=True)
-    def test_one_product_gives_the_log2_densities(self, seed, offset, exponent):
-        scale = 2.0**exponent
-        near = random_mixture(seed)
-        mixture = Mixture(near.weights, scale * near.means + offset, scale**2 * near.covariances)
-        coordinates = Coordinates(np.full(5, offset), np.full(5, 4 * scale))
-        frames = scale * random_frames(seed) + offset
-        x = coordinates.apply(frames)
-        expanded = np.concatenate([x, x * x, np.ones((len(x), 1))], axis=1)
-        product = expanded @ mixture.projection(coordinates)
-        expected = mixture.log_densities(frames) + coordinates.log_volume
-        # All in float64; the terms that cancel add up to a few hundred.
-        np.testing.assert_allclose(product * np.log(2), expected, atol=1e-10)
-
-    def test_a_weight_of_zero_stays_finite(self):
-        mixture = Mixture(np.array([1.0, 0.0]), np.zeros((2, 1)), np.ones((2, 1)))
-        projection = Projection(mixture.projection(Coordinates(np.zeros(1), np.ones(1)))).matrix
-        assert projection.dtype == np.float32 and projection.flags.c_contiguous
-        assert np.isfinite(projection).all()
-        assert projection[2, 1] < -1e29
-
-
 class TestValue:
-    def test_keep_scales_the_weights(self):
-        mixture = random_mixture()
+    @every_type
+    def test_keep_scales_the_weights(self, covariance_type):
+        mixture = random_mixture(covariance_type=covariance_type)
         kept = mixture.keep(np.array([True, False, True, False]))
+        assert kept.covariance_type == covariance_type
         np.testing.assert_array_equal(kept.means, mixture.means[[0, 2]])
-        np.testing.assert_array_equal(kept.covariances, mixture.covariances[[0, 2]])
+        own = mixture.covariances if covariance_type == "tied" else mixture.covariances[[0, 2]]
+        np.testing.assert_array_equal(kept.covariances, own)
         np.testing.assert_allclose(kept.weights, mixture.weights[[0, 2]] / mixture.weights[[0, 2]].sum())
         assert mixture.keep(np.arange(4)[::-1]).means[0].tolist() == mixture.means[3].tolist()
 
@@ -172,8 +181,11 @@ class TestValue:
             with pytest.raises(AttributeError, match=f"cannot assign to field '{name}'"):
                 setattr(mixture, name, weights)
 
-    def test_nobody_can_change_a_copy_from_another_process(self):
-        copy = pickle.loads(pickle.dumps(random_mixture()))
+    @every_type
+    def test_nobody_can_change_a_copy_from_another_process(self, covariance_type):
+        mixture = random_mixture(covariance_type=covariance_type)
+        copy = pickle.loads(pickle.dumps(mixture))
+        assert copy == mixture and copy.covariance_type == covariance_type
         with pytest.raises(ValueError, match="read-only"):
             copy.weights[0] = 5.0
 
@@ -182,6 +194,8 @@ class TestValue:
         assert mixture == random_mixture() and mixture != random_mixture(seed=1)
         assert mixture == pickle.loads(pickle.dumps(mixture))
         assert mixture != "a mixture"
+        one = np.ones(1), np.zeros((1, 1)), np.ones((1, 1))
+        assert Mixture(*one, "diag") != Mixture(*one, "tied")  # the same numbers, another meaning
         assert (mixture.n_components, mixture.n_features) == (4, 5)
         with pytest.raises(TypeError, match="unhashable"):
             hash(mixture)
@@ -201,8 +215,11 @@ class TestValue:
                 {"means": np.zeros((2, 0)), "covariances": np.ones((2, 0))},
                 r"`means` \(2, 0\) must have the shapes",
             ),
-            ({"weights": [1.0]}, r"`weights` \(1,\), `means` \(2, 1\) and `covariances` \(2, 1\) disagree"),
-            ({"covariances": np.ones((2, 3))}, r"`covariances` \(2, 3\) disagree"),
+            (
+                {"weights": [1.0]},
+                r"`weights` \(1,\), `means` \(2, 1\) and diag `covariances` \(2, 1\) disagree",
+            ),
+            ({"covariances": np.ones((2, 3))}, r"diag `covariances` \(2, 3\) disagree"),
             ({"means": [[1e38], [0.0]]}, "`means` reach 1e\\+38 .*beyond what can be computed with"),
             ({"covariances": [[1e75], [1.0]]}, "`covariances` 1e\\+75; that is beyond"),
             ({"covariances": [[1.0], [0.0]]}, "`covariances` has the value 0.0; it must be positive"),
@@ -218,6 +235,65 @@ class TestValue:
         parts = {"weights": [0.5, 0.5], "means": [[0.0], [1.0]], "covariances": [[1.0], [1.0]], **changes}
         with pytest.raises(InputError, match=message):
             Mixture(**{name: np.asarray(value, np.float64) for name, value in parts.items()})
+
+
+class TestTypes:
+    @pytest.mark.parametrize(
+        ("covariance_type", "covariances", "message"),
+        [
+            ("full", np.ones((2, 3)), r"full `covariances` \(2, 3\) disagree"),
+            ("full", np.eye(3), r"full `covariances` \(3, 3\) disagree"),
+            ("tied", np.stack([np.eye(3)] * 2), r"tied `covariances` \(2, 3, 3\) disagree"),
+            ("spherical", np.ones((2, 3)), r"spherical `covariances` \(2, 3\) disagree"),
+            ("diag", np.ones(2), r"diag `covariances` \(2,\) disagree"),
+            ("tied", -np.eye(3), "`covariances` has the value -1.0; it must be positive"),
+            ("spherical", np.array([1.0, 0.0]), "`covariances` has the value 0.0; it must be positive"),
+            ("tied", np.eye(3) + np.eye(3, k=1), "`covariances` has a matrix that is not symmetric"),
+            ("tied", np.ones((3, 3)), r"not positive definite \(features that depend on one another\?\)"),
+            ("full", np.stack([np.eye(3), np.ones((3, 3))]), "a matrix that is not positive definite"),
+            ("diagonal", np.ones((2, 3)), "is 'diagonal'; it must be one of diag, full, tied, spherical"),
+            ("Full", np.ones((2, 3)), "`covariance_type` is 'Full'; it must be one of"),
+        ],
+    )
+    def test_what_is_no_mixture_is_refused(self, covariance_type, covariances, message):
+        with pytest.raises(InputError, match=message):
+            Mixture(np.full(2, 0.5), np.zeros((2, 3)), covariances, covariance_type)
+
+    @every_type
+    def test_parameters_and_criteria_are_those_of_scikit_learn(self, covariance_type):
+        mixture, frames = random_mixture(covariance_type=covariance_type), random_frames()
+        peer = naive.peer_of(mixture)
+        total = mixture.log_likelihoods(frames).sum()
+        assert mixture.n_parameters == peer._n_parameters()
+        # The same numbers in double precision.
+        assert mixture.bic(total, len(frames)) == pytest.approx(peer.bic(frames), rel=1e-12)
+        assert mixture.aic(total) == pytest.approx(peer.aic(frames), rel=1e-12)
+
+    @every_type
+    def test_variances_and_deviations(self, covariance_type):
+        mixture = random_mixture(covariance_type=covariance_type)
+        matrices = np.array(naive.matrices_of(mixture))
+        np.testing.assert_array_equal(mixture.variances, matrices.diagonal(axis1=1, axis2=2))
+        assert mixture.has_matrices == (covariance_type in ("full", "tied"))
+        for k in range(4):
+            # One deviation along each axis of the factor: a squared distance of as many as there are features.
+            step = mixture.deviations(k)
+            assert step @ np.linalg.solve(matrices[k], step) == pytest.approx(5.0, rel=1e-9)
+
+    @every_type
+    @pytest.mark.parametrize("to", ["diag", "full"])
+    def test_as_another_type_it_has_the_same_densities(self, covariance_type, to):
+        mixture, frames = random_mixture(covariance_type=covariance_type), random_frames()
+        if to == "diag" and mixture.has_matrices:
+            with pytest.raises(
+                InputError, match=f"a mixture of {covariance_type} cov.* is none of diag ones"
+            ):
+                mixture.with_type(to)
+            return
+        other = mixture.with_type(to)
+        assert other.covariance_type == to
+        # A matrix goes through its factor: a few roundings in double precision.
+        np.testing.assert_allclose(other.log_densities(frames), mixture.log_densities(frames), rtol=1e-12)
 
 
 class TestCoordinates:
@@ -247,80 +323,40 @@ class TestCoordinates:
         assert constant_dimensions(mean, variance).tolist() == [True, True, True, False]
         np.testing.assert_allclose(reference_variance(mean, variance), [1.0, 0.25, 0.25, 3.0])
 
-
-@pytest.fixture(scope="module")
-def import_without_cache(tmp_path_factory):
-    """Import a copy of the package where every folder that numba could keep compiled code in is blocked."""
-    tmp_path = tmp_path_factory.mktemp("no_cache")
-    package = tmp_path / "speechgmm"
-    shutil.copytree(Path(speechgmm.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
-    (package / "em" / "__pycache__").write_text("a file where the folder should be")
-    blocked = {name: os.path.join(os.devnull, "x") for name in ("NUMBA_CACHE_DIR", "HOME", "XDG_CACHE_HOME")}
-    environment = {**os.environ, **blocked, "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
-    environment.pop("PYTHONWARNINGS", None)
-    program = "import numpy; from speechgmm.em import kernels; print(kernels.exp2(numpy.float32(-2)))"
-    return subprocess.run(
-        [sys.executable, "-c", program],
-        env=environment,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-class TestKernels:
-    def test_exp2_is_exact_to_a_few_units_in_the_last_place(self):
-        exponents = np.linspace(-60.0, 0.0, 300_001).astype(np.float32)
-        # Through the pass that uses it, and so as the compiler vectorises it.
-        log2_densities = np.stack([np.zeros_like(exponents), exponents], axis=1)
-        expanded = np.ones((len(exponents), 1), np.float32)
-        kernels.posteriors(log2_densities, expanded, np.empty_like(expanded))
-        exact = np.exp2(exponents.astype(np.float64))
-        assert np.abs(log2_densities[:, 1] / exact - 1.0).max() <= 3e-7
-        assert (log2_densities[:, 0] == 1.0).all()
-
-    def test_exp2_stops_at_a_value_whose_products_are_normal_numbers(self):
-        assert [kernels.exp2(np.float32(x)) for x in (-61.0, -1e4, -1e30)] == [np.float32(2.0**-60)] * 3
-
-    def test_sums_of_classes_are_those_of_numpy(self):
-        log2 = (10 * np.random.default_rng(0).standard_normal((40, 3, 6))).astype(np.float32)
-        sums = np.ones(3)
-        kernels.add_log2_likelihoods(log2, sums)
-        expected = 1.0 + np.log2(np.exp2(log2.astype(np.float64)).sum(axis=2)).sum(axis=0)
-        np.testing.assert_allclose(sums, expected, rtol=1e-6)  # float32 sums of posteriors
-
-    def test_assign_finds_the_centre_that_loops_find(self):
+    @pytest.mark.parametrize("turned", [False, True])
+    def test_there_and_back(self, turned):
         rng = np.random.default_rng(0)
-        points, centres = rng.standard_normal((300, 3)).astype(np.float32), rng.standard_normal((7, 3))
-        labels, error = naive.nearest(points, centres)
-        affinities = (points @ centres.T - 0.5 * (centres**2).sum(axis=1)).astype(np.float32)
-        sums = np.zeros((7, 3))
-        total = kernels.assign(affinities, points, sums)
-        np.testing.assert_allclose(sums, [points[labels == k].sum(axis=0) for k in range(7)], atol=1e-5)
-        assert (points.astype(np.float64) ** 2).sum() - 2 * total == pytest.approx(error, rel=1e-5)
+        coordinates = Coordinates(rng.normal(size=3), np.array([0.5, 8.0, 1.0]))
+        matrix = np.cov(rng.standard_normal((20, 3)).T) * np.outer([1.0, 9.0, 1.0], [1.0, 9.0, 1.0])
+        if turned:
+            coordinates = coordinates.whitening(matrix, 1e-6)
+        frames = rng.standard_normal((7, 3))
+        np.testing.assert_allclose(coordinates.undo(coordinates.apply(frames)), frames, atol=1e-12)
+        inside = coordinates.apply_to_matrices(matrix)
+        np.testing.assert_allclose(coordinates.undo_matrices(inside), matrix, atol=1e-11)
+        # Densities shrink as volume grows.
+        volume = 0.5 * (np.linalg.slogdet(matrix)[1] - np.linalg.slogdet(inside)[1])
+        assert coordinates.log_volume == pytest.approx(volume, abs=1e-9)
 
-    def test_without_a_cache_folder_code_is_compiled_anew_with_a_warning(self, monkeypatch):
-        calls = []
+    def test_whitening_gives_frames_the_identity_as_covariance(self):
+        rng = np.random.default_rng(1)
+        frames = rng.standard_normal((500, 4)) @ rng.standard_normal((4, 4)) * [1, 100, 1e-3, 1] - 500
+        plain = Coordinates.from_moments(frames.mean(axis=0), frames.var(axis=0))
+        x = plain.whitening(np.cov(frames.T), 1e-6).apply(frames)
+        np.testing.assert_allclose(np.cov(x.T), np.eye(4), atol=1e-9)
 
-        def njit(signatures, cache=False, **options):
-            calls.append(cache)
-            if cache:
-                raise RuntimeError("no locator available")
-            return lambda function: function
+    def test_whitening_takes_directions_without_variance_for_small_ones(self):
+        frames = np.random.default_rng(2).standard_normal((50, 2)) @ [[1.0, 0, 1.0], [0, 1.0, 1.0]]
+        turned = Coordinates(np.zeros(3), np.ones(3)).whitening(np.cov(frames.T), 1e-4)
+        assert np.isfinite(turned.transform).all()
+        largest = np.linalg.eigvalsh(np.cov(frames.T)).max()
+        # The direction that frames lie across, measured in a hundredth of the largest deviation.
+        lengths = np.linalg.norm(turned.transform, axis=0)
+        np.testing.assert_allclose(lengths.max(), 1 / np.sqrt(1e-4 * largest), rtol=1e-9)
 
-        monkeypatch.setattr(kernels, "njit", njit)
-        with pytest.warns(
-            SpeechGMMWarning, match=r"cannot be kept \(no locator.*Set NUMBA_CACHE_DIR to"
-        ) as caught:
-            double = kernels.compiled("float64(float64)")(lambda x: 2 * x)
-        assert double(3.0) == 6.0
-        assert calls == [True, False] and len(caught) == 1
-
-    def test_one_warning_for_all_kernels(self, import_without_cache):
-        assert import_without_cache.stderr.count("SpeechGMMWarning") == 1
-
-    def test_kernels_work_without_any_cache_folder(self, import_without_cache):
-        assert import_without_cache.returncode == 0, import_without_cache.stderr
-        assert import_without_cache.stdout.strip() == "0.25"
-        assert "Set NUMBA_CACHE_DIR to a folder that can be written." in import_without_cache.stderr
+    def test_other_turns_are_not_the_same(self):
+        plain = Coordinates(np.zeros(2), np.ones(2))
+        turned = plain.whitening(np.array([[2.0, 1.0], [1.0, 2.0]]), 1e-6)
+        assert turned.same_as(plain.whitening(np.array([[2.0, 1.0], [1.0, 2.0]]), 1e-6))
+        assert not turned.same_as(plain) and not plain.same_as(turned)
+        assert not turned.same_as(plain.whitening(np.array([[2.0, 0.9], [0.9, 2.0]]), 1e-6))

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from speechgmm.em import kernels
 from speechgmm.em.coordinates import Coordinates, Float64s, Floats, require_finite
-from speechgmm.em.mixture import LOG_2, Mixture, log_sum_exp
+from speechgmm.em.mixture import LOG_2, Mixture, log_sum_exp, normalised
 from speechgmm.em.moments import moments_of
 from speechgmm.em.projection import Projection, working_coordinates
 from speechgmm.em.sources import SHARD, Shard, as_source
@@ -52,7 +52,7 @@ def posteriors(mixture: Mixture, frames: Any, n_jobs: int = 1) -> Float64s:
 
     Arguments and errors are those of `log_likelihoods`.
     """
-    return _answers(mixture, frames, n_jobs, _posteriors, (mixture.n_components,), np.float64)
+    return _answers(mixture, frames, n_jobs, normalised, (mixture.n_components,), np.float64)
 
 
 def assign(mixture: Mixture, frames: Any, n_jobs: int = 1) -> NDArray[np.intp]:
@@ -65,10 +65,6 @@ def assign(mixture: Mixture, frames: Any, n_jobs: int = 1) -> NDArray[np.intp]:
 
 def _most_probable(log_densities: Float64s) -> NDArray[np.intp]:
     return np.asarray(np.argmax(log_densities, axis=1))
-
-
-def _posteriors(log_densities: Float64s) -> Float64s:
-    return np.asarray(np.exp(log_densities - log_sum_exp(log_densities)[:, None]))
 
 
 def _answers(

@@ -8,8 +8,10 @@ Frames lie side by side: a block is (n_rows, n_frames), one row for each term of
 `np.dot` here is SciPy's BLAS.
 """
 
+import hashlib
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,7 +43,7 @@ def compiled(*signatures: Any) -> Callable[[Callable[..., Any]], Callable[..., A
         global _cacheable
         try:
             if _cacheable:
-                return njit(list(signatures), cache=True, **OPTIONS)(function)  # type: ignore[no-any-return]
+                return _compile_and_keep(function, signatures)
         except (RuntimeError, OSError) as error:
             _cacheable = False  # one warning is enough
             warnings.warn(
@@ -53,6 +55,26 @@ def compiled(*signatures: Any) -> Callable[[Callable[..., Any]], Callable[..., A
         return njit(list(signatures), **OPTIONS)(function)  # type: ignore[no-any-return]
 
     return decorate
+
+
+def _compile_and_keep(function: Callable[..., Any], signatures: tuple[Any, ...]) -> Callable[..., Any]:
+    """Compile, or load what was kept, if no source of compiled code has changed since."""
+    dispatcher = njit(cache=True, **OPTIONS)(function)
+    # numba itself looks only at the function's own file, but kernels call one another across files.
+    dispatcher._cache._cache_file._source_stamp = SOURCES
+    for signature in signatures:
+        dispatcher.compile(signature)
+    dispatcher.disable_compile()
+    return dispatcher  # type: ignore[no-any-return]
+
+
+def _digest_of_sources() -> str:
+    """A digest of all files that compiled code is made of."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        if path.name.startswith(("kernels", "terms")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def _bits(typing_context: Any, value: Any) -> Any:
@@ -73,6 +95,7 @@ def _from_bits(typing_context: Any, bits: Any) -> Any:
     return types.float32(types.int32), generate
 
 
+SOURCES = _digest_of_sources()
 bits_of, float32_from_bits = intrinsic(_bits), intrinsic(_from_bits)
 
 # Added to a small float32, it leaves the nearest whole number in the last bits. This holds only while the

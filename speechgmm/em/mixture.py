@@ -52,13 +52,13 @@ class Mixture:
             object.__setattr__(self, name, value)
         self._check_shapes()
         variances = self.variances
+        if variances.min() <= 0:
+            raise InputError(f"mixture `covariances` has the value {variances.min()}; it must be positive")
         if np.abs(self.means).max() > LARGEST or not 1 / LARGEST**2 < variances.max() < LARGEST**2:
             raise InputError(
                 f"mixture `means` reach {np.abs(self.means).max():.3g} and `covariances` {variances.max():.3g}; "
                 "that is beyond what can be computed with"
             )
-        if variances.min() <= 0:
-            raise InputError(f"mixture `covariances` has the value {variances.min()}; it must be positive")
         if self.has_matrices:
             self._check_matrices()
         if self.weights.min() < 0 or abs(self.weights.sum() - 1.0) > 1e-6:
@@ -186,8 +186,7 @@ class Mixture:
 
     def posteriors(self, frames: ArrayLike) -> Float64s:
         """Probability of each component given each frame, (n_frames, n_components); rows sum to 1."""
-        log_densities = self.log_densities(frames)
-        return np.exp(log_densities - log_sum_exp(log_densities)[:, None])
+        return normalised(self.log_densities(frames))
 
     def sample(self, n_frames: int, seed: int = 0) -> Float64s:
         """Draw frames from the mixture, (n_frames, n_features); the same seed gives the same frames."""
@@ -267,6 +266,16 @@ def _whitener(covariance: Float64s) -> tuple[Any, float]:
     return lambda centred: np.linalg.solve(factor, centred.T).T, float(
         2.0 * np.log(np.diagonal(factor)).sum()
     )
+
+
+def normalised(log_densities: Floats) -> Float64s:
+    """Posteriors from log-densities: exp, divided by its sum over the last axis.
+
+    Not exp(l - log_sum_exp(l)): of a frame so far away that its log-densities have no digits left below 1, that would
+    not sum to 1.
+    """
+    result = np.exp(log_densities - log_densities.max(axis=-1, keepdims=True))
+    return np.asarray(result / result.sum(axis=-1, keepdims=True))
 
 
 def log_sum_exp(values: Floats) -> Float64s:

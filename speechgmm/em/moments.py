@@ -107,7 +107,8 @@ def _shifted_sums(shift: Float64s, covariance: bool, shard: Shard) -> tuple[Floa
     first, second = np.zeros(shift.size), np.zeros((shift.size,) * (2 if covariance else 1))
     for start in range(0, len(shard.frames), BLOCK):
         with np.errstate(over="ignore", invalid="ignore"):
-            centred = shard.frames[start : start + BLOCK] - shift
+            # Rows together, or NumPy would sum in another order.
+            centred = np.ascontiguousarray(shard.frames[start : start + BLOCK]) - shift
             weighted = centred
             if shard.weights is not None:
                 weighted = centred * shard.weights[start : start + BLOCK, None]

@@ -11,7 +11,7 @@ from speechgmm.em.terms import LOG2_OF_NOTHING
 
 # A component whose mean lies farther from the origin than this, squared and in its own deviations, is sharp:
 # terms of that size cancel in its log-density, and float32 holds seven digits of them.
-SHARP = 1e3
+SHARP = 300.0
 # Beyond this even float64 loses what matters: a millionth of a nat.
 TOO_SHARP = 1e9
 

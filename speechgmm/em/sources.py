@@ -113,6 +113,10 @@ class BlockSource:
                 "`blocks` is an iterator, which can be read only once; give a list, an object that can be gone "
                 "through again, or the function that makes the iterator"
             )
+        if not (callable(blocks) or isinstance(blocks, Iterable)):
+            raise InputError(
+                f"`frames` is of type {type(blocks).__name__}; an array, or blocks of frames, is needed"
+            )
         self._make: Callable[[], Iterable[Floats]] = blocks if callable(blocks) else lambda: blocks
         self._first: Floats | None = None
         self.n_frames: int = sum(len(block) for block in self._blocks())

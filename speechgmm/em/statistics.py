@@ -8,7 +8,7 @@ import numpy as np
 
 from speechgmm.em import kernels
 from speechgmm.em.coordinates import Coordinates, Float64s, Floats
-from speechgmm.em.mixture import LOG_2, Mixture, log_sum_exp
+from speechgmm.em.mixture import LOG_2, Mixture, log_sum_exp, normalised
 from speechgmm.em.moments import explain_overflow, moments
 from speechgmm.em.projection import Projection, working_coordinates
 from speechgmm.em.sources import Shard, as_source
@@ -140,7 +140,8 @@ class _EStep:
         """Frames, and origin and inverse scale (2, n_features), for compiled passes, which cannot turn frames."""
         if self.coordinates.transform is None:
             return np.ascontiguousarray(frames), self.place
-        return self.coordinates.apply(frames), np.stack([np.zeros(frames.shape[1]), np.ones(frames.shape[1])])
+        turned = self.coordinates.apply(np.ascontiguousarray(frames))
+        return turned, np.stack([np.zeros(frames.shape[1]), np.ones(frames.shape[1])])
 
     def statistics(self, sums: Float64s, log_likelihood: float, shard: Shard) -> Statistics:
         """Name the rows of `terms @ posteriors`."""
@@ -161,6 +162,7 @@ class _EStep:
         )
 
 
+@np.errstate(over="ignore", invalid="ignore")  # a value that is not finite shows in the sums
 def _accumulate_shard(step: _EStep, shard: Shard) -> Statistics:
     """Statistics of one shard: a compiled pass, and float64 for the frames that it leaves out."""
     sums = np.zeros((step.n_terms, step.mixture.n_components))
@@ -200,17 +202,15 @@ def _add_exactly(step: _EStep, shard: Shard, sums: Float64s, plainly: bool = Fal
         turned, place = step.for_kernels(frames)
         terms = np.empty((step.n_terms, len(frames)))
         kernels.expand(turned, *place, step.kind, terms, np.empty(len(frames), np.float32))
-        with np.errstate(invalid="ignore"):  # a value that is not finite shows in the sums
-            if plainly or step.projection.too_sharp:
-                log_densities = step.mixture.unchecked_log_densities(frames) + step.coordinates.log_volume
-            else:
-                log_densities = (step.projection.exact @ terms).T * LOG_2
-            log_likelihoods = log_sum_exp(log_densities)
-            gamma = np.exp(log_densities - log_likelihoods[:, None])
-            if shard.weights is not None:
-                weights = shard.weights[start : start + BLOCK]
-                gamma *= weights[:, None]
-                log_likelihoods = log_likelihoods * weights
+        if plainly or step.projection.too_sharp:
+            log_densities = step.mixture.unchecked_log_densities(frames) + step.coordinates.log_volume
+        else:
+            log_densities = (step.projection.exact @ terms).T * LOG_2
+        log_likelihoods, gamma = log_sum_exp(log_densities), normalised(log_densities)
+        if shard.weights is not None:
+            weights = shard.weights[start : start + BLOCK]
+            gamma *= weights[:, None]
+            log_likelihoods = log_likelihoods * weights
         sums += terms @ gamma
         log_likelihood += float(log_likelihoods.sum())
     return log_likelihood
@@ -220,7 +220,7 @@ def _scatter(coordinates: Coordinates, shard: Shard) -> Float64s:
     """Σxx' over the frames of a shard, whatever their component."""
     scatter = np.zeros((shard.frames.shape[1],) * 2)
     for start in range(0, len(shard.frames), BLOCK):
-        x = coordinates.apply(shard.frames[start : start + BLOCK])
+        x = coordinates.apply(np.ascontiguousarray(shard.frames[start : start + BLOCK]))
         counts = 1.0 if shard.weights is None else shard.weights[start : start + BLOCK, None]
         scatter += x.T @ (counts * x)
     return scatter

@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# Compiled code is kept with these values in it: whoever changes one must change `kernels.py` too.
 DIAG, SPHERICAL, FULL = 0, 1, 2
 # Frames handled at a time: fixed, because it decides the last bits.
 BLOCK = 512
 # Frames beyond so many deviations are handled one by one: their squares lose digits in float32.
-FAR = 64.0
+FAR = 16.0
 # Stands for log2(0) in products: finite, because infinity times zero is not a number.
 LOG2_OF_NOTHING = -1e30
 # Bytes of float32 terms that leave room in the cache for densities.

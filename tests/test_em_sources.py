@@ -1,0 +1,205 @@
+"""em.sources: frames in one piece or in many, cut to the same shards; and weights."""
+
+from unittest import mock
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from speechgmm.em import sources
+from speechgmm.em.sources import SHARD, ArraySource, BlockSource, as_source, require_weights
+from speechgmm.em.terms import BLOCK
+from speechgmm.errors import InputError
+
+
+def numbered(n_frames, n_features=2, dtype=np.float32):
+    return np.arange(n_frames * n_features, dtype=dtype).reshape(n_frames, n_features)
+
+
+def assert_same_shards(one, other):
+    mine, theirs = list(one.shards()), list(other.shards())
+    assert [len(shard.frames) for shard in mine] == [len(shard.frames) for shard in theirs]
+    for here, there in zip(mine, theirs, strict=True):
+        np.testing.assert_array_equal(here.frames, there.frames)
+        assert here.frames.dtype == there.frames.dtype
+        assert (here.weights is None) == (there.weights is None)
+        if here.weights is not None:
+            np.testing.assert_array_equal(here.weights, there.weights)
+
+
+def test_shards_are_whole_blocks():
+    assert SHARD % BLOCK == 0
+
+
+class TestArraySource:
+    @pytest.mark.parametrize("n_frames", [1, SHARD - 1, SHARD, SHARD + 1, 2 * SHARD, 2 * SHARD + 5])
+    @pytest.mark.parametrize("weighted", [False, True])
+    def test_shards_are_the_frames_in_order(self, n_frames, weighted):
+        frames = numbered(n_frames)
+        weights = np.linspace(0.5, 2.0, n_frames) if weighted else None
+        source = ArraySource(frames, weights)
+        shards = list(source.shards())
+        assert (source.n_frames, source.n_features) == (n_frames, 2)
+        assert [len(shard.frames) for shard in shards[:-1]] == [SHARD] * (len(shards) - 1)
+        assert 1 <= len(shards[-1].frames) <= SHARD
+        np.testing.assert_array_equal(np.concatenate([shard.frames for shard in shards]), frames)
+        if weighted:
+            np.testing.assert_array_equal(np.concatenate([shard.weights for shard in shards]), weights)
+        else:
+            assert all(shard.weights is None for shard in shards) and source.weights is None
+
+    def test_a_memory_map_is_read_piece_by_piece(self, tmp_path):
+        np.save(tmp_path / "frames.npy", numbered(100))
+        mapped = np.load(tmp_path / "frames.npy", mmap_mode="r")
+        (shard,) = ArraySource(mapped).shards()
+        assert np.shares_memory(shard.frames, mapped)
+
+
+class TestBlockSource:
+    @given(
+        st.lists(st.integers(0, 40), min_size=1, max_size=12).filter(any),
+        st.sampled_from([1, 7, 16, 32]),
+        st.booleans(),
+        st.sampled_from([np.float32, np.float64]),
+    )
+    @settings(max_examples=80, deadline=None, derandomize=True)
+    def test_any_blocks_are_cut_to_the_same_shards(self, lengths, shard, weighted, dtype):
+        frames = numbered(sum(lengths), 3, dtype)
+        weights = np.arange(1.0, len(frames) + 1) if weighted else None
+        blocks = np.split(frames, np.cumsum(lengths)[:-1])
+        with mock.patch.object(sources, "SHARD", shard):
+            whole = ArraySource(frames, weights)
+            for given_ in (blocks, tuple(blocks), lambda: iter(blocks), lambda: (block for block in blocks)):
+                source = BlockSource(given_, weights)
+                assert (source.n_frames, source.n_features) == (len(frames), 3)
+                assert_same_shards(source, whole)
+                assert_same_shards(source, whole)  # and again
+
+    @given(
+        st.lists(st.integers(0, 40), min_size=1, max_size=12).filter(any),
+        st.lists(st.integers(0, 10_000), max_size=12),
+        st.sampled_from([1, 7, 16, 32]),
+    )
+    @settings(max_examples=80, deadline=None, derandomize=True)
+    def test_rows_come_in_the_order_asked_for(self, lengths, numbers, shard):
+        frames = numbered(sum(lengths), 3)
+        source = BlockSource(np.split(frames, np.cumsum(lengths)[:-1]))
+        wanted = np.array([number % len(frames) for number in numbers], np.intp)
+        with mock.patch.object(sources, "SHARD", shard):
+            for indices in (wanted, slice(0, 1), slice(None), slice(None, None, -1)):
+                rows = source.rows(indices)
+                np.testing.assert_array_equal(rows, ArraySource(frames).rows(indices))
+                assert rows.dtype == np.float32 and rows.flags.c_contiguous
+
+    def test_real_shards(self):
+        frames = numbered(2 * SHARD + 100)
+        assert_same_shards(BlockSource(np.split(frames, [3, SHARD, SHARD + 1])), ArraySource(frames))
+        assert_same_shards(BlockSource([frames]), ArraySource(frames))
+
+    def test_an_iterator_is_refused(self):
+        with pytest.raises(
+            InputError, match=r"read only once; give a list, .* or the function that makes the"
+        ):
+            BlockSource(iter([numbered(3)]))
+        with pytest.raises(InputError, match="`blocks` is an iterator, which can be read only once"):
+            BlockSource(block for block in [numbered(3)])
+
+    @pytest.mark.parametrize("blocks", [[], [np.zeros((0, 2))], lambda: iter(())])
+    def test_no_frames(self, blocks):
+        with pytest.raises(
+            InputError, match=r"`frames` holds no frames; at least 1 is needed \(everything dr"
+        ):
+            BlockSource(blocks)
+
+    @pytest.mark.parametrize(
+        ("odd", "message"),
+        [
+            (
+                numbered(3, 5),
+                "block 1 of frames has 5 features of float32; those before it have 2 of float32",
+            ),
+            (
+                numbered(3, dtype=np.float64),
+                r"2 features of float64; .* 2 of float32 \(features of two settings",
+            ),
+            (np.zeros(4), "`block 1 of frames` has 1 dimensions; it must have 2"),
+            (np.array([["a", "b"]]), "`block 1 of frames` holds <U1 values; numbers are needed"),
+        ],
+    )
+    def test_blocks_that_disagree(self, odd, message):
+        with pytest.raises(InputError, match=message):
+            BlockSource([numbered(3), odd])
+
+    @pytest.mark.parametrize("later", [[numbered(3)], [numbered(4), numbered(4)]])
+    def test_blocks_that_change(self, later):
+        answers = [[numbered(3), numbered(3)], later]
+        source = BlockSource(lambda: answers.pop(0))
+        with pytest.raises(
+            InputError, match=r"held 6 frames when first read, and [38] now; they must not change"
+        ):
+            list(source.shards())
+
+    def test_other_features_later(self):
+        answers = [[numbered(3), numbered(3)], [numbered(3, 4), numbered(3, 4)]]
+        source = BlockSource(lambda: answers.pop(0))
+        with pytest.raises(InputError, match="block 0 of frames has 4 features"):
+            list(source.shards())
+
+
+class TestAsSource:
+    def test_each_kind_of_frames(self):
+        frames = numbered(6, dtype=np.float64)
+        for array in (frames, frames.tolist(), tuple(map(tuple, frames.tolist())), frames.astype(np.int64)):
+            assert isinstance(as_source(array), ArraySource)
+        for blocks in ([frames[:2], frames[2:]], (frames,), lambda: iter([frames]), {1: frames}.values()):
+            assert isinstance(as_source(blocks), BlockSource)
+        for each in (frames.tolist(), [frames[:2], frames[2:]], list(frames)):
+            assert_same_shards(as_source(each), ArraySource(frames))
+        source = ArraySource(frames)
+        assert as_source(source) is source
+
+    def test_weights_go_into_the_source(self):
+        frames, weights = numbered(4), np.array([1.0, 0.0, 2.0, 0.5])
+        for given_ in (frames, [frames[:1], frames[1:]]):
+            np.testing.assert_array_equal(as_source(given_, weights).weights, weights)
+        with pytest.raises(InputError, match="`weights` cannot be given beside a frame source; make the"):
+            as_source(ArraySource(frames), weights)
+
+    @pytest.mark.parametrize("frames", [5, None, object()])
+    def test_what_is_no_frames(self, frames):
+        with pytest.raises(InputError, match="frames"):
+            as_source(frames)
+
+    def test_a_generator(self):
+        with pytest.raises(InputError, match="is an iterator, which can be read only once"):
+            as_source(block for block in [numbered(3)])
+
+
+class TestWeights:
+    @pytest.mark.parametrize(
+        ("weights", "message"),
+        [
+            ([1.0, 1.0], r"`weights` has the shape \(2,\); with 3 frames it must be \(3,\)"),
+            ([[1.0], [1.0], [1.0]], r"has the shape \(3, 1\); with 3 frames"),
+            (1.0, r"has the shape \(\); with 3 frames"),
+            ([1.0, -0.5, 1.0], "`weights` has the value -0.5 at frame 1; it must be 0 or more, finite"),
+            ([1.0, 1.0, np.nan], "has the value nan at frame 2"),
+            ([np.inf, 1.0, 1.0], "has the value inf at frame 0"),
+            ([0.0, 0.0, 0.0], r"`weights` are 0 on average; it must be between .* \(all zero\?"),
+            ([1e-17] * 3, "are 1e-17 on average; it must be between 1e-15 and 1e\\+15"),
+            ([1e17] * 3, "are 1e\\+17 on average"),
+            (["a", "b", "c"], "`weights` are no numbers"),
+            ([1.0, None, {}], "`weights` are no numbers"),
+        ],
+    )
+    def test_what_cannot_be_weights(self, weights, message):
+        for call in (require_weights, lambda weights, n: ArraySource(numbered(n), weights)):
+            with pytest.raises(InputError, match=message):
+                call(weights, 3)
+        with pytest.raises(InputError, match=message):
+            BlockSource([numbered(1), numbered(2)], weights)
+
+    def test_integers_and_lists_will_do(self):
+        assert require_weights([1, 0, 3], 3).tolist() == [1.0, 0.0, 3.0]
+        assert require_weights(np.array([True, False]), 2).dtype == np.float64
