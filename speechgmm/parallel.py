@@ -2,7 +2,9 @@
 
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from itertools import islice
@@ -83,6 +85,30 @@ def ordered_map(
     with joblib.Parallel(n_jobs=workers, prefer=prefer, return_as="generator") as parallel:
         while slice_ := list(islice(rest, WAITING * workers)):
             yield from parallel(joblib.delayed(function)(item) for item in slice_)
+
+
+def shard_map(
+    function: Callable[[Item], Result], items: Iterable[Item], n_jobs: int = 1
+) -> Iterator[Result]:
+    """`ordered_map` for pieces of work that take milliseconds and release the interpreter lock.
+
+    In threads of this process, without joblib, which looks for results only every 10 ms. Items are taken from their
+    iterator as results are taken, a few ahead, so a stream is read while workers work, and never piles up.
+    """
+    check_jobs(n_jobs)
+    if n_jobs == 1 or (isinstance(items, Sequence) and len(items) < 2):
+        yield from map(function, items)
+        return
+    workers, rest = worker_count(n_jobs), iter(items)
+    executor = ThreadPoolExecutor(workers)
+    try:
+        running = deque(executor.submit(function, item) for item in islice(rest, 3 * workers))
+        while running:
+            result = running.popleft().result()
+            running.extend(executor.submit(function, item) for item in islice(rest, 1))
+            yield result
+    finally:
+        executor.shutdown(cancel_futures=True)
 
 
 def largest_first(

@@ -14,6 +14,7 @@ from speechgmm.parallel import (
     no_progress,
     one_blas_thread,
     ordered_map,
+    shard_map,
     worker_count,
 )
 
@@ -219,3 +220,47 @@ def test_workers_inside_have_one_thread_too(outer_threads):
     with one_blas_thread():
         assert set(ordered_map(lambda n: blas_threads(), range(8), 2)) == {1}
     assert blas_threads() == outer_threads
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2, 3])
+def test_shards_come_in_order_whatever_takes_long(n_jobs):
+    def slow(n):
+        time.sleep(0.02 if n % 4 == 0 else 0.0)
+        return n * n
+
+    assert list(shard_map(slow, range(40), n_jobs)) == [n * n for n in range(40)]
+    assert list(shard_map(slow, iter([5, 3, 9]), n_jobs)) == [25, 9, 81]
+    assert list(shard_map(slow, iter([]), n_jobs)) == []
+
+
+def test_shards_are_taken_as_results_are():
+    taken = []
+    results = shard_map(lambda n: n, (taken.append(n) or n for n in range(300)), 2)
+    assert next(results) == 0
+    time.sleep(0.05)
+    assert len(taken) <= 8
+    assert list(results) == list(range(1, 300))
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_an_error_in_a_shard_reaches_the_caller_and_stops_the_others(n_jobs):
+    done = []
+
+    def fail(n):
+        if n == 7:
+            raise InputError("frame 7 is bad")
+        done.append(n)
+
+    with pytest.raises(InputError, match="frame 7 is bad"):
+        list(shard_map(fail, range(300), n_jobs))
+    assert len(done) < 20
+
+
+def test_shards_left_alone_leave_no_thread_behind():
+    before = threading.active_count()
+    results = shard_map(lambda n: n, range(100), 3)
+    next(results)
+    results.close()
+    assert threading.active_count() == before
+    with pytest.raises(InputError, match="`n_jobs` is 0"):
+        next(shard_map(lambda n: n, range(3), 0))

@@ -79,7 +79,11 @@ BAD_VALUES = [
     ("priors", '"even"', "`priors` is 'even'; it can be equal, training"),
     ("priors", "[]", r"`priors` is \[\]; it can be equal, training"),
     ("priors", '"Equal"', "`priors` is 'Equal'; it can be equal, training"),
-    ("covariance_type", '"diagonal"', "`covariance_type` is 'diagonal'; it can be diag, full, tied, spherical"),
+    (
+        "covariance_type",
+        '"diagonal"',
+        "`covariance_type` is 'diagonal'; it can be diag, full, tied, spherical",
+    ),
     ("covariance_type", "3", "`covariance_type` is 3; it can be diag, full, tied, spherical"),
 ]
 
@@ -103,8 +107,8 @@ def test_settings_made_in_code_are_checked_too():
 
 def test_an_unknown_training_setting_is_named_with_those_known(read):
     message = (
-        r"settings\.toml: unknown training setting 'components'; known are n_components, covariance_type, max_iterations, "
-        "tolerance, variance_floor, priors, seed"
+        r"settings\.toml: unknown training setting 'components'; known are n_components, covariance_type, "
+        "max_iterations, tolerance, variance_floor, priors, seed"
     )
     with pytest.raises(InputError, match=message):
         read("[training]\ncomponents = 8\nwrong_too = 1\n")

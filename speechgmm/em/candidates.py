@@ -17,7 +17,7 @@ from speechgmm.em.projection import Projection
 from speechgmm.em.sources import SHARD, ArraySource, FrameSource, Shard
 from speechgmm.em.statistics import Statistics, accumulate
 from speechgmm.em.terms import BLOCK, LOG2_OF_NOTHING
-from speechgmm.parallel import one_blas_thread, ordered_map
+from speechgmm.parallel import one_blas_thread, shard_map
 
 Chosen = NDArray[np.bool_]
 
@@ -159,7 +159,7 @@ class SortedFrames:
         n_features = self.blocks.shape[1]
         sums, log2_likelihood, masses = np.zeros(projection.exact.shape), 0.0, []
         with one_blas_thread():
-            parts = ordered_map(partial(self._accumulate_piece, projection), pieces, n_jobs)
+            parts = shard_map(partial(self._accumulate_piece, projection), pieces, n_jobs)
             for piece, (part_sums, part_likelihood, part_masses) in zip(pieces, parts, strict=True):
                 sums[piece.components] += part_sums
                 log2_likelihood += part_likelihood
@@ -206,7 +206,7 @@ class SortedFrames:
             kernels.sample_masses(self.blocks[rows], self.weights[rows], matrix, step, first, masses[rows])
 
         with one_blas_thread():
-            for _ in ordered_map(sample, _slices(len(self.blocks)), n_jobs):
+            for _ in shard_map(sample, _slices(len(self.blocks)), n_jobs):
                 pass
         return masses
 
@@ -238,7 +238,7 @@ def _sort_keys(
         return rank[nearest[0]] * len(means) + rank[nearest[1]], far
 
     with one_blas_thread():
-        parts = list(ordered_map(find, source.shards(), n_jobs))
+        parts = list(shard_map(find, source.shards(), n_jobs))
     return np.concatenate([keys for keys, _ in parts]), np.concatenate([far for _, far in parts])
 
 
@@ -266,7 +266,7 @@ def _copy(
         own = places[number * SHARD : number * SHARD + len(frames)]
         kernels.place(frames, *coordinates.in_precision(frames.dtype), own, rows)
 
-    for _ in ordered_map(place, enumerate(source.shards()), n_jobs):
+    for _ in shard_map(place, enumerate(source.shards()), n_jobs):
         pass
-    for _ in ordered_map(lambda part: kernels.turn(blocks[part]), _slices(len(blocks)), n_jobs):
+    for _ in shard_map(lambda part: kernels.turn(blocks[part]), _slices(len(blocks)), n_jobs):
         pass

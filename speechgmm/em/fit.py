@@ -91,14 +91,12 @@ def fit(
     FormatError
         If the checkpoint is damaged.
     """
-    for name, value in (
-        ("max_iterations", max_iterations),
-        ("tolerance", tolerance),
-        ("variance_floor", variance_floor),
-        ("reg_covar", reg_covar),
-    ):
-        if not np.all(np.asarray(value) >= 0):
-            raise InputError(f"`{name}` is {value}; it must not be negative")
+    require_not_negative(
+        max_iterations=max_iterations,
+        tolerance=tolerance,
+        variance_floor=variance_floor,
+        reg_covar=reg_covar,
+    )
     source = as_source(frames)
     settings = {"tolerance": tolerance, "variance_floor": variance_floor, "reg_covar": reg_covar}
     opened = None if checkpoint is None else checkpoint.open(source, start, settings)
@@ -117,6 +115,13 @@ def fit(
             on_iteration=on_iteration,
             checkpoint=opened,
         )
+
+
+def require_not_negative(**options: Any) -> None:
+    """Raise `InputError` naming the first option that is negative, or not a number."""
+    for name, value in options.items():
+        if not np.all(np.asarray(value) >= 0):
+            raise InputError(f"`{name}` is {value}; it must not be negative")
 
 
 def run_em(

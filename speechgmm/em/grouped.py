@@ -25,7 +25,15 @@ import numpy as np
 from speechgmm.em.candidates import Piece, SortedFrames, as_matrix, pieces_of, trimmed, widened
 from speechgmm.em.checkpoint import EMState
 from speechgmm.em.coordinates import Float32s, Float64s
-from speechgmm.em.fit import FitResult, advance, fit, run_em, usual_weight, warn_of_constants
+from speechgmm.em.fit import (
+    FitResult,
+    advance,
+    fit,
+    require_not_negative,
+    run_em,
+    usual_weight,
+    warn_of_constants,
+)
 from speechgmm.em.maximise import absolute_floor, maximise
 from speechgmm.em.mixture import Mixture
 from speechgmm.em.moments import moments
@@ -48,6 +56,8 @@ LOST = 0.1
 FIRST_STEP, STEP = 8, 16
 # Mass outside the lists, as a part of the gap allowed, up to which they may grow older next time.
 OUTSIDE = 0.5
+# Beyond this frames in float32, as the sorted copy has them, are too coarse for a component.
+TOO_SHARP = 1e6
 # Lists that are refreshed first become so many times longer.
 WIDER = 2.0
 
@@ -117,13 +127,12 @@ def fit_grouped(
     """
     if start.covariance_type != "diag":
         raise InputError(f"`start` has {start.covariance_type!r} covariances; candidates are for 'diag' only")
-    for name, value in (
-        ("tolerance", tolerance),
-        ("variance_floor", variance_floor),
-        ("reg_covar", reg_covar),
-    ):
-        if not np.all(np.asarray(value) >= 0):
-            raise InputError(f"`{name}` is {value}; it must not be negative")
+    require_not_negative(
+        max_iterations=max_iterations,
+        tolerance=tolerance,
+        variance_floor=variance_floor,
+        reg_covar=reg_covar,
+    )
     if not largest_gap > 0:
         raise InputError(f"`largest_gap` is {largest_gap}; it must be more than 0 (more is faster)")
     source = as_source(frames)
@@ -175,7 +184,7 @@ class _Run:
         state = EMState(start)
         while True:
             projection = Projection.of(state.mixture, self._frames.coordinates)
-            if projection.too_sharp:
+            if not (projection.sharpness <= TOO_SHARP).all():
                 return state
             statistics = self._e_step(projection, state)
             state = replace(state, history=(*state.history, statistics.mean_log_likelihood))

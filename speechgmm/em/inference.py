@@ -15,7 +15,7 @@ from speechgmm.em.projection import Projection, working_coordinates
 from speechgmm.em.sources import SHARD, Shard, as_source
 from speechgmm.em.terms import block_size, n_terms
 from speechgmm.errors import InputError
-from speechgmm.parallel import one_blas_thread, ordered_map
+from speechgmm.parallel import one_blas_thread, shard_map
 
 # Terms of a log-density may cancel; up to this size that costs at most 1e-10 of it in float64.
 LARGEST_TERMS = 1e5
@@ -85,7 +85,7 @@ def _answers(
     result: NDArray[Any] = np.empty((source.n_frames, *shape), dtype)
     with one_blas_thread():
         work = partial(_answer_shard, _Densities(mixture), answer)
-        for number, part in enumerate(ordered_map(work, enumerate(source.shards()), n_jobs)):
+        for number, part in enumerate(shard_map(work, enumerate(source.shards()), n_jobs)):
             result[number * SHARD : number * SHARD + len(part)] = part
     return result
 

@@ -241,7 +241,7 @@ def add(product, sums):  # type: ignore[no-untyped-def]
 
 
 def _accumulate(  # type: ignore[no-untyped-def]
-    frames, weights, origin, inverse_scale, place, kind, block, matrix, sharp, exact, far, sums
+    frames, weights, origin, inverse_scale, place, kind, block, matrix, sharp, n_exact_sums, exact, far, sums
 ):
     """Add to `sums` (n_rows, n_components) what the frames of a shard give; return their log2 likelihood.
 
@@ -260,7 +260,9 @@ def _accumulate(  # type: ignore[no-untyped-def]
     matrix : (n_components, n_rows) float32
         Of a `Projection`.
     sharp : (n_sharp,) int64
-        Components that go through float64.
+        Components whose densities go through float64.
+    n_exact_sums : int
+        How many of them, from the first, have sums that need it too.
     exact : (n_sharp, n_rows) float64
         Their rows of the matrix.
     far : (n_frames,) bool
@@ -302,13 +304,13 @@ def _accumulate(  # type: ignore[no-untyped-def]
                 share = 0.0
             total += share * (np.float64(peaks[i]) + np.log2(np.float64(masses[i])))
             masses[i] = share / masses[i]
-        if sharp.size:
-            for s in range(sharp.size):
+        if n_exact_sums:
+            for s in range(n_exact_sums):
                 for i in range(size):
                     exact_densities[s, i] = np.float64(log2_densities[sharp[s], i]) * masses[i]
                 log2_densities[sharp[s]] = 0.0
-            exact_product = np.dot(exact_rows, exact_densities.T)
-            for s in range(sharp.size):
+            exact_product = np.dot(exact_rows, exact_densities[:n_exact_sums].T)
+            for s in range(n_exact_sums):
                 for j in range(n_rows):
                     sums[j, sharp[s]] += exact_product[j, s]
         # The division by the sum of each column goes into the smaller of the two factors.
@@ -322,7 +324,7 @@ accumulate = compiled(
     *(
         types.float64(
             *(frames, VECTOR64, vector, vector, MATRIX64, types.int64, types.int64, MATRIX32),
-            *(types.int64[::1], MATRIX64, types.boolean[::1], MATRIX64),
+            *(types.int64[::1], types.int64, MATRIX64, types.boolean[::1], MATRIX64),
         )
         for frames, vector in ((FRAMES32, VECTOR32), (FRAMES64, VECTOR64))
     )

@@ -10,7 +10,7 @@ from speechgmm.em import kernels_lloyd
 from speechgmm.em.coordinates import Float32s, Float64s
 from speechgmm.em.sources import SHARD
 from speechgmm.em.terms import BLOCK
-from speechgmm.parallel import ordered_map
+from speechgmm.parallel import shard_map
 
 # Iterations stop when the error falls by less than this fraction of itself.
 SETTLED = 1e-4
@@ -108,7 +108,7 @@ def lloyd(points: Points, centres: Float32s, max_iterations: int, n_jobs: int = 
     total_norm = float((points.weights * points.norms).sum())
     previous = np.inf
     for _ in range(max(1, max_iterations)):
-        parts = list(ordered_map(partial(_assign, centres), shards, n_jobs))
+        parts = list(shard_map(partial(_assign, centres), shards, n_jobs))
         sums = np.sum([part.sums for part in parts], axis=0)
         error = total_norm - 2 * sum(part.affinity for part in parts)
         occupied = sums[:, -1] > 0

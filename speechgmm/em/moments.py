@@ -11,7 +11,7 @@ from speechgmm.em.mixture import LARGEST, Mixture
 from speechgmm.em.sources import FrameSource, Shard, as_source
 from speechgmm.em.terms import BLOCK
 from speechgmm.errors import InputError
-from speechgmm.parallel import one_blas_thread, ordered_map
+from speechgmm.parallel import one_blas_thread, shard_map
 
 # Directions in which frames vary by less than this fraction of the most are taken to vary that much: features that
 # depend on one another leave some in which they do not vary at all.
@@ -87,7 +87,7 @@ def moments(frames: Any, n_jobs: int = 1, *, covariance: bool = False) -> Moment
     require_finite(shift[None, :])
     first, second = np.zeros(shift.size), np.zeros((shift.size,) * (2 if covariance else 1))
     with one_blas_thread():
-        for part in ordered_map(partial(_shifted_sums, shift, covariance), source.shards(), n_jobs):
+        for part in shard_map(partial(_shifted_sums, shift, covariance), source.shards(), n_jobs):
             if not all(np.isfinite(sums).all() for sums in part):
                 explain_overflow(source)
             first, second = first + part[0], second + part[1]

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from speechgmm.em.coordinates import Coordinates, Float64s
+from speechgmm.em.fit import require_not_negative
 from speechgmm.em.maximise import DEAD, absolute_floor, maximise, reseed
 from speechgmm.em.mixture import Mixture
 from speechgmm.em.moments import Moments, moments, moments_of
@@ -79,9 +80,7 @@ class StepwiseEM:
                 f"`frames_per_step` is {frames_per_step!r}; it must be a whole number, with {start.n_components} "
                 f"components {4 * start.n_components} or more"
             )
-        for name, value in (("variance_floor", variance_floor), ("reg_covar", reg_covar)):
-            if not np.all(np.asarray(value) >= 0):
-                raise InputError(f"`{name}` is {value}; it must not be negative")
+        require_not_negative(variance_floor=variance_floor, reg_covar=reg_covar)
         self._alpha = float(alpha)
         self._frames_per_step = int(frames_per_step)
         self._variance_floor = variance_floor

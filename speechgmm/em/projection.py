@@ -12,6 +12,8 @@ from speechgmm.em.terms import LOG2_OF_NOTHING
 # A component whose mean lies farther from the origin than this, squared and in its own deviations, is sharp:
 # terms of that size cancel in its log-density, and float32 holds seven digits of them.
 SHARP = 300.0
+# Beyond this its sums need float64 too: variances are differences of sums, but may lose a few digits more.
+SHARP_SUMS = 1e4
 # Beyond this even float64 loses what matters: a millionth of a nat.
 TOO_SHARP = 1e9
 
@@ -31,7 +33,9 @@ class Projection:
     matrix : (n_components, n_terms) float32
         Finite; sharp components have rows of zeros.
     sharp : (n_sharp,) int
-        The components whose densities and sums need float64.
+        The components whose densities need float64, the sharpest first.
+    n_exact_sums : int
+        How many of them have sums that need it too.
     sharp_rows : (n_sharp, n_terms) float64
     too_sharp : bool
         Whether even that is not enough for one of them.
@@ -41,7 +45,10 @@ class Projection:
         self.exact = exact
         self.sharpness = sharpness
         # Not "greater than": what is not a number or infinite is sharp too.
-        self.sharp: NDArray[np.int64] = np.flatnonzero(~(sharpness <= SHARP)).astype(np.int64)
+        sharp = np.flatnonzero(~(sharpness <= SHARP))
+        order = np.argsort(-np.nan_to_num(sharpness[sharp], nan=np.inf), kind="stable")
+        self.sharp: NDArray[np.int64] = sharp[order].astype(np.int64)
+        self.n_exact_sums = int((~(sharpness[sharp] <= SHARP_SUMS)).sum())
         self.too_sharp = bool((~(sharpness <= TOO_SHARP)).any())
         rough = exact.copy()
         rough[self.sharp] = 0.0

@@ -14,7 +14,7 @@ from speechgmm.em.projection import Projection, working_coordinates
 from speechgmm.em.sources import Shard, as_source
 from speechgmm.em.terms import BLOCK, block_size, n_terms
 from speechgmm.errors import InputError
-from speechgmm.parallel import one_blas_thread, ordered_map
+from speechgmm.parallel import one_blas_thread, shard_map
 
 NO_WEIGHTS = np.empty(0)
 
@@ -115,7 +115,7 @@ def accumulate(
         working = working_coordinates(mixture, coordinates)
         # So few frames do not average rounding away.
         work = partial(_accumulate_shard, _EStep(mixture, working, few=source.n_frames <= BLOCK))
-        parts = ordered_map(work, source.shards(), n_jobs)
+        parts = shard_map(work, source.shards(), n_jobs)
         total = next(parts)
         for part in parts:
             total = total + part
@@ -179,6 +179,7 @@ def _accumulate_shard(step: _EStep, shard: Shard) -> Statistics:
         block_size(step.kind, step.mixture.n_features),
         step.projection.matrix,
         step.projection.sharp,
+        step.projection.n_exact_sums,
         step.projection.sharp_rows,
         far,
         sums,
