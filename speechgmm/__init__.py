@@ -3,9 +3,9 @@
 Names are loaded when they are first used, so `import speechgmm` is quick.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from speechgmm.lazy import lazy_names
 from speechgmm.version import __version__
 
 if TYPE_CHECKING:
@@ -40,8 +40,6 @@ _HOMES = {
     "settings": ("TrainingSettings",),
     "trainer": ("Training", "train", "train_on_frames"),
 }
-_HOME = {name: home for home, names in _HOMES.items() for name in names}
-
 __all__ = [
     "Decision",
     "Evaluation",
@@ -77,11 +75,7 @@ __all__ = [
     "write_manifest",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'speechgmm' has no attribute {name!r}")
-    return getattr(import_module(f"speechgmm.{_HOME[name]}"), name)
+__getattr__ = lazy_names(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

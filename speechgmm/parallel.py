@@ -87,9 +87,7 @@ def ordered_map(
             yield from parallel(joblib.delayed(function)(item) for item in slice_)
 
 
-def shard_map(
-    function: Callable[[Item], Result], items: Iterable[Item], n_jobs: int = 1
-) -> Iterator[Result]:
+def shard_map(function: Callable[[Item], Result], items: Iterable[Item], n_jobs: int = 1) -> Iterator[Result]:
     """`ordered_map` for pieces of work that take milliseconds and release the interpreter lock.
 
     In threads of this process, without joblib, which looks for results only every 10 ms. Items are taken from their

@@ -11,15 +11,16 @@ from pathlib import Path
 import pytest
 
 import speechgmm
+from speechgmm import em
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "speechgmm" / "__init__.py"
 
 
-def names_for_type_checkers():
+def names_for_type_checkers(source=SOURCE):
     """Public name to home, as the file tells type checkers: a second record of what it does at run time."""
     homes = {}
-    for node in ast.walk(ast.parse(SOURCE.read_text("utf-8"))):
+    for node in ast.walk(ast.parse(source.read_text("utf-8"))):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             for statement in node.body:
                 homes.update((alias.asname or alias.name, statement.module) for alias in statement.names)
@@ -57,6 +58,16 @@ def test_a_public_name_is_documented(name):
     assert getattr(speechgmm, name).__doc__
 
 
+def test_the_engine_has_names_of_its_own():
+    homes = names_for_type_checkers(Path(em.__file__))
+    assert sorted(homes) == em.__all__ == dir(em)
+    for name, home in homes.items():
+        found = getattr(em, name)
+        assert found is getattr(import_module(home), name)
+        assert found.__module__ == home and found.__doc__
+    assert not {path.stem for path in Path(em.__file__).parent.iterdir()} & set(em.__all__)
+
+
 def test_no_public_name_is_a_files_name():
     # Importing the file would replace the name by the module.
     files = {path.stem for path in SOURCE.parent.iterdir()}
@@ -84,7 +95,7 @@ def test_import_loads_nothing_else():
     loaded = fresh(
         "import sys, speechgmm; print(sorted(n for n in sys.modules if n.startswith('speechgmm')))"
     )
-    assert ast.literal_eval(loaded) == ["speechgmm", "speechgmm.version"]
+    assert ast.literal_eval(loaded) == ["speechgmm", "speechgmm.lazy", "speechgmm.version"]
     heavy = "{'numpy', 'scipy', 'numba', 'joblib', 'rich', 'typer', 'soundfile'}"
     assert fresh(f"import sys, speechgmm; dir(speechgmm); print({heavy} & set(sys.modules))") == "set()"
 

@@ -1,6 +1,65 @@
-"""The core EM engine: Gaussian mixtures over frames of any kind. It knows nothing of speech."""
+"""The core EM engine: Gaussian mixtures over frames of any kind. It knows nothing of speech.
 
-from speechgmm.em.coordinates import Coordinates
-from speechgmm.em.mixture import Mixture
+Names are loaded when they are first used: compiled code and scikit-learn take a moment.
+"""
 
-__all__ = ["Coordinates", "Mixture"]
+from typing import TYPE_CHECKING
+
+from speechgmm.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from speechgmm.em.checkpoint import Checkpoint
+    from speechgmm.em.coordinates import Coordinates
+    from speechgmm.em.estimator import GaussianMixture
+    from speechgmm.em.fit import FitResult
+    from speechgmm.em.grouped import GroupedResult, fit_grouped
+    from speechgmm.em.initialise import kmeans, random_frames, split
+    from speechgmm.em.mixture import Mixture
+    from speechgmm.em.online import StepwiseEM
+    from speechgmm.em.restarts import fit_mixture
+    from speechgmm.em.selection import Selection, select_components
+    from speechgmm.em.sources import ArraySource, BlockSource, FrameSource
+    from speechgmm.em.statistics import Statistics, accumulate
+
+_HOMES = {
+    "checkpoint": ("Checkpoint",),
+    "coordinates": ("Coordinates",),
+    "estimator": ("GaussianMixture",),
+    "fit": ("FitResult",),
+    "grouped": ("GroupedResult", "fit_grouped"),
+    "initialise": ("kmeans", "random_frames", "split"),
+    "mixture": ("Mixture",),
+    "online": ("StepwiseEM",),
+    "restarts": ("fit_mixture",),
+    "selection": ("Selection", "select_components"),
+    "sources": ("ArraySource", "BlockSource", "FrameSource"),
+    "statistics": ("Statistics", "accumulate"),
+}
+
+__all__ = [
+    "ArraySource",
+    "BlockSource",
+    "Checkpoint",
+    "Coordinates",
+    "FitResult",
+    "FrameSource",
+    "GaussianMixture",
+    "GroupedResult",
+    "Mixture",
+    "Selection",
+    "Statistics",
+    "StepwiseEM",
+    "accumulate",
+    "fit_grouped",
+    "fit_mixture",
+    "kmeans",
+    "random_frames",
+    "select_components",
+    "split",
+]
+
+__getattr__ = lazy_names(__name__, _HOMES)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -52,6 +52,7 @@ def in_turn(programs: dict[str, Callable[[], Any]], repeats: int) -> dict[str, l
     seconds: dict[str, list[float]] = {name: [] for name in programs}
     for _ in range(repeats):
         for name, program in programs.items():
+            time.sleep(0.1)  # until BLAS threads of the program before have stopped spinning
             start = time.perf_counter()
             program()
             seconds[name].append(time.perf_counter() - start)
