@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from itertools import islice
+from numbers import Integral
 from typing import Any, Literal, Protocol, TypeVar
 
 from speechgmm.errors import InputError
@@ -32,7 +33,7 @@ def no_progress(stage: str, done: int, total: int) -> None:
 
 def check_jobs(n_jobs: int) -> None:
     """Raise `InputError` unless `n_jobs` is a whole number other than 0."""
-    if isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or n_jobs == 0:
+    if isinstance(n_jobs, bool) or not isinstance(n_jobs, Integral) or n_jobs == 0:
         raise InputError(f"`n_jobs` is {n_jobs!r}; it must be 1 or more, or -1 for all cores")
 
 

@@ -497,7 +497,7 @@ class TestNothingDegenerate:
         frames = clusters()
         frames[:, 1] = 5.0
         with pytest.warns(
-            SpeechGMMWarning, match=r"^1 of 3 features do not vary \(the first is number 1\); they say"
+            SpeechGMMWarning, match=r"^1 of 3 features do not vary \(the first is number 1\), or by less"
         ):
             result = fit(frames, start_at(clusters(), 3))
         assert_valid(result, frames)
@@ -560,16 +560,14 @@ class TestNothingDegenerate:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SpeechGMMWarning)
             start = kmeans(frames, 4)
-        assert_valid(fit(frames, start, max_iterations=10), frames)
+        with pytest.warns(
+            SpeechGMMWarning, match=r"one of 2000 frames makes \d+% of the variance of feature"
+        ):
+            result = fit(frames, start, max_iterations=10)
+        assert_valid(result, frames)
 
-    @pytest.mark.parametrize(
-        "size",
-        [
-            1e6,
-            1e12,
-            1e30,
-        ],
-    )
+    @pytest.mark.parametrize("size", [1e6, 1e12, 1e30])
+    @pytest.mark.filterwarnings("ignore:one of 2000 frames makes")
     def test_a_start_that_does_not_know_of_the_outliers(self, size):
         frames = clusters(n_frames=2000)
         start = start_at(frames, 4)

@@ -136,7 +136,7 @@ class TestBlockSource:
         answers = [[numbered(3), numbered(3)], later]
         source = BlockSource(lambda: answers.pop(0))
         with pytest.raises(
-            InputError, match=r"held 6 frames when first read, and [38] now; they must not change"
+            InputError, match=r"held 6 frames when first read, and (3|8 or more) now; they must not change"
         ):
             list(source.shards())
 

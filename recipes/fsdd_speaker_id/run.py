@@ -9,19 +9,18 @@ from speechgmm.recipe import Recipe, run
 def main() -> None:
     recipe = Recipe(__file__, "Speaker identification on the Free Spoken Digit Dataset")
     utterances = recipe.utterances(CORPUS, "fsdd/utterances.jsonl")
-    digits, changes = recipe.config["split"], recipe.config["text_independent"]
+    digits, changes = recipe.config["split"], dict(recipe.config["text_independent"])
 
     extraction = recipe.extract(utterances)
     with recipe.stage("official split"):
         official = recipe.identify(extraction, "speaker", recipe.training())
-    extraction = recipe.extract(
-        utterances, replace(recipe.features(), n_coefficients=changes["n_coefficients"])
-    )
+    n_components = changes.pop("n_components")
+    extraction = recipe.extract(utterances, replace(recipe.features(), **changes))
     with recipe.stage("text-independent split"):
         independent = recipe.identify(
             extraction,
             "speaker",
-            replace(recipe.training(), n_components=changes["n_components"]),
+            replace(recipe.training(), n_components=n_components),
             lambda utterance: utterance.label("digit") in digits["train_digits"],
             lambda utterance: utterance.label("digit") in digits["test_digits"],
         )

@@ -1,5 +1,7 @@
 """Frames sorted so that neighbours lie together, and for each block of them a list of candidate components."""
 
+import math
+import os
 import tempfile
 from dataclasses import dataclass
 from functools import partial
@@ -73,7 +75,8 @@ def as_matrix(pieces: list[Piece], masses: list[Float32s], shape: tuple[int, int
 def trimmed(masses: Float32s, lost: float) -> Chosen:
     """The fewest candidates that leave out no more than this fraction of all mass."""
     some = np.sort(masses[masses > NOTHING])
-    least = some[np.searchsorted(np.cumsum(some, dtype=np.float64), lost * some.sum(dtype=np.float64))]
+    place = np.searchsorted(np.cumsum(some, dtype=np.float64), lost * some.sum(dtype=np.float64))
+    least = some[min(place, some.size - 1)]
     return _with_best(masses >= least, masses)
 
 
@@ -214,6 +217,8 @@ class SortedFrames:
 def _map_temporary(folder: str | Path, shape: tuple[int, ...]) -> Float32s:
     """An array of zeros in a file that is gone when the array is."""
     with tempfile.TemporaryFile(dir=folder) as file:
+        if hasattr(os, "posix_fallocate"):  # a full disk is an error now, not a crash later
+            os.posix_fallocate(file.fileno(), 0, 4 * math.prod(shape))
         return np.memmap(file, np.float32, "w+", shape=shape)
 
 

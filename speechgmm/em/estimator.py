@@ -221,7 +221,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Learn from some more samples by stepwise EM; the first call takes its start from them.
 
-        After `fit` it goes on from the fitted mixture. Arguments and errors are those of `fit`, but after the first
+        After `fit` it goes on from the fitted mixture. Parameters are those of the first call; set later, they count
+        from the next `fit`. Arguments and errors are those of `fit`, but after the first
         call any number of samples will do. `lower_bound_` is the mean log-likelihood of these samples before they
         were learnt from.
 

@@ -17,6 +17,9 @@ from speechgmm.em.statistics import Statistics, accumulate
 from speechgmm.errors import InputError, SpeechGMMWarning
 from speechgmm.parallel import one_blas_thread
 
+# From so many frames on, one that makes most of the variance is an outlier.
+MANY = 100
+
 
 @dataclass(frozen=True, eq=False)
 class FitResult:
@@ -104,6 +107,7 @@ def fit(
         measured = moments(source, n_jobs, covariance=start.has_matrices)
         coordinates = measured.coordinates(start.covariance_type)
         warn_of_constants(measured)
+        warn_of_outliers(measured)
         floor = absolute_floor(measured, variance_floor, start.covariance_type)
         return run_em(
             lambda mixture: accumulate(mixture, source, coordinates, n_jobs),
@@ -164,10 +168,20 @@ def run_em(
         converged = state.converged(tolerance)
         done = converged or state.n_iterations >= max_iterations
         if checkpoint is not None and (done or state.n_iterations % checkpoint.every == 0):
-            checkpoint.save(state)
+            _save(checkpoint, state)
         if done:
             return FitResult(state.mixture, state.history, converged, state.reseeded)
         state = advance(state, m_step(statistics), statistics.zeroth / usual_weight)
+
+
+def _save(checkpoint: OpenCheckpoint, state: EMState) -> None:
+    """Write the state. A disk that has filled up must not cost the fit itself."""
+    try:
+        checkpoint.save(state)
+    except InputError as error:
+        warnings.warn(
+            f"the checkpoint was not written; the fit goes on ({error})", SpeechGMMWarning, stacklevel=4
+        )
 
 
 def advance(state: EMState, mixture: Mixture, counts: Float64s) -> EMState:
@@ -181,9 +195,9 @@ def advance(state: EMState, mixture: Mixture, counts: Float64s) -> EMState:
 
 
 def usual_weight(source: FrameSource) -> float:
-    """The mean weight of the frames that count at all: what is meant by one frame where weights have any scale."""
+    """The median weight of the frames that count at all: what is meant by one frame where weights have any scale."""
     weights = source.weights
-    return 1.0 if weights is None else float(weights[weights > 0].mean())
+    return 1.0 if weights is None else float(np.median(weights[weights > 0]))
 
 
 def warn_of_constants(measured: Moments) -> None:
@@ -191,7 +205,23 @@ def warn_of_constants(measured: Moments) -> None:
     if constant.any():
         warnings.warn(
             f"{int(constant.sum())} of {constant.size} features do not vary (the first is number "
-            f"{int(np.flatnonzero(constant)[0])}); they say nothing and get a small variance",
+            f"{int(np.flatnonzero(constant)[0])}), or by less than a millionth of their value; they say nothing and "
+            "get a small variance (subtract their mean, if they should say something)",
+            SpeechGMMWarning,
+            stacklevel=3,
+        )
+
+
+def warn_of_outliers(measured: Moments) -> None:
+    """Warn where one frame of many makes most of the variance that coordinates and floors follow from."""
+    if measured.largest is None or measured.n_frames < MANY:
+        return
+    share = measured.largest / np.maximum(measured.n_frames * measured.variance, np.finfo(np.float64).tiny)
+    if share.max() > 0.5:
+        warnings.warn(
+            f"one of {measured.n_frames:.0f} frames makes {min(share.max(), 1.0):.0%} of the variance of feature "
+            f"{int(share.argmax())} (an outlier?); variances of components cannot fall far below such a variance, so "
+            "leave that frame out",
             SpeechGMMWarning,
             stacklevel=3,
         )

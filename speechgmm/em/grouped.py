@@ -135,6 +135,8 @@ def fit_grouped(
     )
     if not largest_gap > 0:
         raise InputError(f"`largest_gap` is {largest_gap}; it must be more than 0 (more is faster)")
+    if folder is not None and not Path(folder).is_dir():
+        raise InputError(f"`folder` is {str(folder)!r}, which is no folder")
     source = as_source(frames)
     if source.n_features != start.n_features:
         raise InputError(f"`frames` has {source.n_features} features; `start` has {start.n_features}")

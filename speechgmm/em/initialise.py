@@ -210,7 +210,8 @@ def _first_of_equals(frames: Floats) -> NDArray[np.intp]:
     """Numbers of the frames that are not copies of ones before them."""
     # Equal frames have equal projections, and others practically never.
     direction = np.random.default_rng(0).standard_normal(frames.shape[1])
-    projections = (np.asarray(frames, np.float64) * direction).sum(axis=1)
+    slices = (frames[start : start + SHARD] for start in range(0, len(frames), SHARD))
+    projections = np.concatenate([(np.asarray(part, np.float64) * direction).sum(axis=1) for part in slices])
     return np.sort(np.unique(projections, return_index=True)[1])
 
 
@@ -227,7 +228,8 @@ def _check_numbers(n_components: int, seed: int, variance_floor: Float64s | floa
 
 def _warn_of_few(asked: int, found: int) -> None:
     warnings.warn(
-        f"{asked} components asked for, but only {found} distinct frames found: {found} components are used",
+        f"{asked} components asked for, but only {found} distinct frames found: {found} components are used "
+        "(frames closer than about a thousandth of a deviation count as one)",
         SpeechGMMWarning,
         stacklevel=3,
     )

@@ -44,7 +44,7 @@ def compiled(*signatures: Any) -> Callable[[Callable[..., Any]], Callable[..., A
         try:
             if _cacheable:
                 return _compile_and_keep(function, signatures)
-        except (RuntimeError, OSError) as error:
+        except (RuntimeError, OSError, AttributeError) as error:  # the last: another numba inside
             _cacheable = False  # one warning is enough
             warnings.warn(
                 f"compiled code cannot be kept ({error}); it is compiled anew in every process. "

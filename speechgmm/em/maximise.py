@@ -9,7 +9,7 @@ from speechgmm.em.covariance import covariance_type_of
 from speechgmm.em.mixture import Mixture
 from speechgmm.em.moments import Moments
 from speechgmm.em.statistics import Statistics
-from speechgmm.errors import SpeechGMMWarning
+from speechgmm.errors import InputError, SpeechGMMWarning
 
 # A component with fewer frames than this has lost them to others and describes nothing.
 DEAD = 0.5
@@ -60,6 +60,11 @@ def absolute_floor(
 ) -> Float64s:
     """The variance floor in the frames' units squared: a matrix for whole matrices where a fraction was given."""
     floor = np.asarray(variance_floor, np.float64)
+    if floor.ndim and floor.shape != measured.mean.shape:
+        raise InputError(
+            f"`variance_floor` has the shape {floor.shape}; it must be a number, or one for each of "
+            f"{measured.mean.size} features"
+        )
     if floor.ndim == 0 and covariance_type in ("full", "tied"):
         # Of what counts as the frames' covariance: their own, but for directions in which they do not vary.
         return floor * measured.coordinates(covariance_type).undo_matrices(np.eye(measured.mean.size))

@@ -27,6 +27,8 @@ class Moments:
     n_frames : float
         The sum of their weights, where they have any.
     mean, variance : (n_features,)
+    largest : (n_features,), optional
+        Squared distance from the mean of the frame that is farthest, in each dimension; of frames without weights.
     covariance : (n_features, n_features), optional
         Where it was asked for.
     """
@@ -35,6 +37,7 @@ class Moments:
     mean: Float64s
     variance: Float64s
     covariance: Float64s | None = None
+    largest: Float64s | None = None
 
     def coordinates(self, covariance_type: str = "diag") -> Coordinates:
         """Coordinates that suit this kind of covariance: whitening for matrices, one scale for spherical ones."""
@@ -83,38 +86,46 @@ def moments(frames: Any, n_jobs: int = 1, *, covariance: bool = False) -> Moment
         If there is no frame, or a value is NaN, infinite, or so large that its square overflows.
     """
     source = as_source(frames)
-    shift = np.asarray(source.rows(slice(0, 1)), np.float64)[0]
+    counted = 0 if source.weights is None else int(np.flatnonzero(source.weights)[0])
+    shift = np.asarray(source.rows(slice(counted, counted + 1)), np.float64)[0]
     require_finite(shift[None, :])
     first, second = np.zeros(shift.size), np.zeros((shift.size,) * (2 if covariance else 1))
+    low, high = np.full(shift.size, np.inf), np.full(shift.size, -np.inf)
     with one_blas_thread():
         for part in shard_map(partial(_shifted_sums, shift, covariance), source.shards(), n_jobs):
-            if not all(np.isfinite(sums).all() for sums in part):
+            if not all(np.isfinite(sums).all() for sums in part[:2]):
                 explain_overflow(source)
             first, second = first + part[0], second + part[1]
+            low, high = np.minimum(low, part[2]), np.maximum(high, part[3])
     n_frames = float(source.n_frames if source.weights is None else source.weights.sum())
     squares = np.diagonal(second) if covariance else second
     if np.sqrt(squares.max() / n_frames) + np.abs(shift).max() > LARGEST:
         raise InputError("`frames` has values so large that float32 cannot hold them; scale them down")
     mean = first / n_frames
+    largest = np.square(np.maximum(high - mean, mean - low)) if source.weights is None else None
     if covariance:
         matrix = symmetric(second / n_frames - np.outer(mean, mean))
-        return Moments(n_frames, mean + shift, np.maximum(np.diagonal(matrix), 0.0), matrix)
-    return Moments(n_frames, mean + shift, np.maximum(second / n_frames - mean * mean, 0.0))
+        return Moments(n_frames, mean + shift, np.maximum(np.diagonal(matrix), 0.0), matrix, largest)
+    return Moments(n_frames, mean + shift, np.maximum(second / n_frames - mean * mean, 0.0), None, largest)
 
 
-def _shifted_sums(shift: Float64s, covariance: bool, shard: Shard) -> tuple[Float64s, Float64s]:
-    """Sums of x - shift and of its squares, or its products, over a shard."""
+def _shifted_sums(
+    shift: Float64s, covariance: bool, shard: Shard
+) -> tuple[Float64s, Float64s, Float64s, Float64s]:
+    """Sums of x - shift and of its squares, or its products, over a shard; its least and its largest values."""
     first, second = np.zeros(shift.size), np.zeros((shift.size,) * (2 if covariance else 1))
+    low, high = np.full(shift.size, np.inf), np.full(shift.size, -np.inf)
     for start in range(0, len(shard.frames), BLOCK):
         with np.errstate(over="ignore", invalid="ignore"):
             # Rows together, or NumPy would sum in another order.
             centred = np.ascontiguousarray(shard.frames[start : start + BLOCK]) - shift
+            low, high = np.minimum(low, centred.min(axis=0)), np.maximum(high, centred.max(axis=0))
             weighted = centred
             if shard.weights is not None:
                 weighted = centred * shard.weights[start : start + BLOCK, None]
             first += weighted.sum(axis=0)
             second += weighted.T @ centred if covariance else np.einsum("ij,ij->j", weighted, centred)
-    return first, second
+    return first, second, low, high
 
 
 def explain_overflow(source: FrameSource) -> None:

@@ -119,7 +119,7 @@ class StepwiseEM:
         Raises
         ------
         InputError
-            If the batch cannot be used; then nothing was learnt from it.
+            If the batch cannot be used; then, as after an interrupt, nothing was learnt from it.
         """
         source = as_source(frames, weights)
         if source.n_features != self._mixture.n_features:
@@ -127,12 +127,17 @@ class StepwiseEM:
                 f"`frames` has {source.n_features} features; the mixture has {self._mixture.n_features}"
             )
         moments(source)  # all values are checked before any is used
+        before = self._steps, self._mixture, self._moments, self._statistics
         log_likelihood, n_frames = 0.0, 0.0
-        with one_blas_thread():
-            for part in _parts(source, self._frames_per_step):
-                statistics = self._learn(part)
-                log_likelihood += statistics.log_likelihood
-                n_frames += statistics.n_frames
+        try:
+            with one_blas_thread():
+                for part in _parts(source, self._frames_per_step):
+                    statistics = self._learn(part)
+                    log_likelihood += statistics.log_likelihood
+                    n_frames += statistics.n_frames
+        except BaseException:  # an interrupt too: the batch can be given again
+            self._steps, self._mixture, self._moments, self._statistics = before
+            raise
         return log_likelihood / n_frames
 
     def _learn(self, part: FrameSource) -> Statistics:

@@ -1,5 +1,6 @@
 """From frames to a fitted mixture in one call: a start, EM, and the best of several."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -79,6 +80,14 @@ def fit_mixture(
     # Never both at once: several fits, and several threads for one of them.
     jobs = n_jobs if n_init == 1 else 1
 
+    stopped = threading.Event()
+
+    def go_on(number: int, likelihood: float) -> None:
+        if stopped.is_set():
+            raise InterruptedError("another fit failed, or the program was interrupted")
+        if on_iteration is not None:
+            on_iteration(number, likelihood)
+
     def fit_one(number: int) -> FitResult:
         if isinstance(initialisation, Mixture):
             start = initialisation
@@ -100,12 +109,15 @@ def fit_mixture(
             variance_floor=variance_floor,
             reg_covar=reg_covar,
             n_jobs=jobs,
-            on_iteration=on_iteration,
+            on_iteration=go_on,
             checkpoint=files[number],
         )
 
-    results = ordered_map(fit_one, range(n_init), n_jobs)
-    return max(results, key=lambda result: result.history[-1])
+    try:
+        results = ordered_map(fit_one, range(n_init), n_jobs)
+        return max(results, key=lambda result: result.history[-1])
+    finally:
+        stopped.set()  # after an interrupt, threads would go on by themselves
 
 
 def seeds_of(seed: int, n_seeds: int) -> list[int]:

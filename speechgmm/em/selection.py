@@ -170,6 +170,7 @@ def select_components(
 
 def _sizes(candidates: Sequence[int]) -> list[int]:
     """The candidates, each once, from few components to many."""
+    candidates = list(candidates)
     for size in candidates:
         if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
             raise InputError(f"`candidates` has {size!r}; numbers of components are whole and 1 or more")

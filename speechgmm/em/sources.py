@@ -1,6 +1,7 @@
 """Frames as fixed shards of fixed blocks, so that sums are formed in the same order on any number of cores."""
 
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -144,8 +145,10 @@ class BlockSource:
         for block in self._blocks():
             while len(block):
                 part = block[: SHARD - n_waiting]
-                waiting.append(part)
+                waiting.append(np.array(part))  # a copy: whoever makes blocks may use their memory again
                 n_waiting += len(part)
+                if start + n_waiting > self.n_frames:
+                    self._refuse_change(f"{start + n_waiting} or more")
                 block = block[len(part) :]
                 if n_waiting == SHARD:
                     yield self._shard(start, waiting)
@@ -154,9 +157,12 @@ class BlockSource:
             yield self._shard(start, waiting)
             start += n_waiting
         if start != self.n_frames:
-            raise InputError(
-                f"the blocks held {self.n_frames} frames when first read, and {start} now; they must not change"
-            )
+            self._refuse_change(f"{start}")
+
+    def _refuse_change(self, found: str) -> None:
+        raise InputError(
+            f"the blocks held {self.n_frames} frames when first read, and {found} now; they must not change"
+        )
 
     def _shard(self, start: int, parts: list[Floats]) -> Shard:
         frames = parts[0] if len(parts) == 1 else np.concatenate(parts)
@@ -190,6 +196,8 @@ def as_source(frames: Any, weights: Any = None) -> FrameSource:
         if weights is not None:
             raise InputError("`weights` cannot be given beside a frame source; make the source with them")
         return frames  # type: ignore[no-any-return]
+    if isinstance(frames, str | bytes | Path):
+        raise InputError(f"`frames` is {frames!r}; a path? Open it first: numpy.load(path, mmap_mode='r')")
     blocks = isinstance(frames, list | tuple) and any(getattr(block, "ndim", 0) == 2 for block in frames)
     if blocks or not (isinstance(frames, list | tuple) or hasattr(frames, "__array__")):
         return BlockSource(frames, weights)
@@ -205,7 +213,7 @@ def require_weights(weights: Any, n_frames: int) -> Float64s:
         If there is not one for each frame, one is negative or not finite, or all are zero.
     """
     try:
-        checked = np.asarray(weights, np.float64)
+        checked = np.array(weights, np.float64, order="C")  # a copy, as compiled code needs it
     except (TypeError, ValueError) as error:
         raise InputError("`weights` are no numbers") from error
     if checked.shape != (n_frames,):
