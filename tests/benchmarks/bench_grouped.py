@@ -1,47 +1,29 @@
 """EM over candidate components against EM over all of them: likelihood against time, on real speech, from one start.
 
 The frames are those of LibriSpeech, and of the same speech played slower and faster, in random order. Beside the wall
-clock stands the processor time of all threads, which says more where others use the machine.
+clock stands the processor time of all threads, which says more where others use the machine. A few iterations of
+scikit-learn, from the same start, come last, where it has the memory.
 
     SPEECHGMM_DATA=DIR python tests/benchmarks/bench_grouped.py [--components 512 2048] [--frames 1000000] [--jobs -1]
 """
 
 import argparse
-import os
 import statistics
 import time
-from pathlib import Path
+from collections.abc import Iterator
 
 import numpy as np
+from frames import real_frames
+from sklearn.mixture import GaussianMixture
 
-from speechgmm.audio import read_audio, resample
+from speechgmm.em import Mixture
 from speechgmm.em.fit import FitResult, fit
 from speechgmm.em.grouped import GroupedResult, fit_grouped
 from speechgmm.em.initialise import kmeans
-from speechgmm.features import FeatureConfig, FeatureExtractor
-from speechgmm.manifest_build import from_files
-from speechgmm.parallel import ordered_map
 from speechgmm.terminal import print_table
 
-SPEEDS = (1.0, 0.9, 1.1)
-SAMPLE_RATE = 16000
-
-
-def real_frames(n_frames: int) -> np.ndarray:
-    """Frames of LibriSpeech in random order, at as many speeds as it takes."""
-    utterances, _ = from_files([Path(os.environ["SPEECHGMM_DATA"]) / "LibriSpeech"])
-    extractor = FeatureExtractor(FeatureConfig(sample_rate=SAMPLE_RATE))
-    found: list[np.ndarray] = []
-    for speed in SPEEDS:
-        if sum(map(len, found)) < n_frames:
-
-            def frames_of(utterance, speed=speed):
-                samples, rate = read_audio(utterance.audio)
-                return extractor.from_samples(resample(samples, round(rate * speed), SAMPLE_RATE))
-
-            found += ordered_map(frames_of, utterances, -1)
-    frames = np.concatenate(found)
-    return frames[np.random.default_rng(0).permutation(len(frames))[:n_frames]]
+# Frames times components that scikit-learn can hold: it takes some 20 bytes for each.
+PEER_DENSITIES = 520_000_000
 
 
 class Clock:
@@ -64,7 +46,12 @@ class Clock:
 
 
 def compare(
-    frames: np.ndarray, n_components: int, n_iterations: int, n_jobs: int, largest_gap: float
+    frames: np.ndarray,
+    n_components: int,
+    n_iterations: int,
+    n_jobs: int,
+    largest_gap: float,
+    peer_iterations: int,
 ) -> None:
     start = kmeans(frames[:: max(1, len(frames) // (100 * n_components))], n_components, n_jobs=n_jobs)
     options = {"max_iterations": n_iterations, "tolerance": 0.0, "n_jobs": n_jobs}
@@ -77,6 +64,23 @@ def compare(
     dense = fit(frames, start, **options, on_iteration=dense_clock)
     dense_clock()
     report(frames, n_components, dense, grouped, dense_clock, grouped_clock)
+    if peer_iterations and len(frames) * n_components <= PEER_DENSITIES:
+        rows = list(scikit_learn(frames, start, peer_iterations))
+        print_table("scikit-learn, float32", ["M-steps", "s", "likelihood"], rows)
+
+
+def scikit_learn(frames: np.ndarray, start: Mixture, n_iterations: int) -> Iterator[tuple[int, float, float]]:
+    """Numbers of M-steps, seconds since the start, and mean log-likelihoods."""
+    model = GaussianMixture(start.n_components, covariance_type="diag", reg_covar=0.0)
+    model.weights_, model.means_, model.covariances_ = (
+        value.astype(np.float32) for value in (start.weights, start.means, start.covariances)
+    )
+    model.precisions_cholesky_ = 1 / np.sqrt(model.covariances_)
+    began = time.perf_counter()
+    for number in range(n_iterations):
+        likelihood, log_posteriors = model._e_step(frames)
+        yield number, time.perf_counter() - began, float(likelihood)
+        model._m_step(frames, log_posteriors)
 
 
 def report(
@@ -128,10 +132,18 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=20)
     parser.add_argument("--jobs", type=int, default=-1)
     parser.add_argument("--largest-gap", type=float, default=0.01)
+    parser.add_argument("--peer-iterations", type=int, default=4)
     options = parser.parse_args()
     frames = real_frames(options.frames)
     for n_components in options.components:
-        compare(frames, n_components, options.iterations, options.jobs, options.largest_gap)
+        compare(
+            frames,
+            n_components,
+            options.iterations,
+            options.jobs,
+            options.largest_gap,
+            options.peer_iterations,
+        )
 
 
 if __name__ == "__main__":
