@@ -1,5 +1,6 @@
 """em.restarts: one call is a start and a fit; the best of several; the same bits on any number of threads."""
 
+import time
 import warnings
 from itertools import pairwise
 
@@ -252,3 +253,20 @@ class TestRefusals:
     def test_n_jobs(self):
         with pytest.raises(InputError, match="`n_jobs` is 0; it must be 1 or more, or -1"):
             fit_mixture(frames_of(), 2, n_jobs=0)
+
+
+def test_a_fit_that_fails_stops_the_others():
+    frames = np.random.default_rng(0).standard_normal((2000, 3))
+    seen = []
+
+    def fail(number, likelihood):
+        seen.append(number)
+        if len(seen) == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit_mixture(frames, 4, n_init=6, n_jobs=2, tolerance=0.0, max_iterations=100_000, on_iteration=fail)
+    time.sleep(0.1)  # an iteration takes a millisecond
+    n_seen = len(seen)
+    time.sleep(0.3)
+    assert len(seen) == n_seen

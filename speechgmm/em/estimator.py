@@ -4,9 +4,8 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial, reduce
+from functools import partial
 from numbers import Integral, Real
-from operator import add
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -21,45 +20,17 @@ from speechgmm.em import inference
 from speechgmm.em.coordinates import Float64s, Floats
 from speechgmm.em.covariance import COVARIANCE_TYPES, covariance_type_of, symmetric_inverse
 from speechgmm.em.fit import FitResult, fit
-from speechgmm.em.initialise import hard_statistics, kmeans, random_frames, split
-from speechgmm.em.maximise import absolute_floor, maximise
+from speechgmm.em.initialise import kmeans, random_frames, random_parts, split
 from speechgmm.em.mixture import Mixture
-from speechgmm.em.moments import moments
 from speechgmm.em.online import StepwiseEM
-from speechgmm.em.sources import FrameSource, Shard, as_source
-from speechgmm.em.statistics import Statistics
+from speechgmm.em.sources import FrameSource, as_source
 from speechgmm.errors import InputError
-
-
-def _random_parts(
-    source: FrameSource,
-    n_components: int,
-    *,
-    covariance_type: str,
-    seed: int,
-    variance_floor: Float64s,
-    reg_covar: float,
-    n_jobs: int,
-) -> Mixture:
-    """The mixture of frames that were dealt to the components at random."""
-    measured = moments(source, n_jobs, covariance=covariance_type in ("full", "tied"))
-    coordinates = measured.coordinates(covariance_type)
-    rng = np.random.default_rng(seed)
-
-    def statistics(shard: Shard) -> Statistics:
-        labels = rng.integers(n_components, size=len(shard.frames))
-        return hard_statistics(
-            shard.frames, labels, n_components, coordinates, covariance_type, shard.weights
-        )
-
-    floor = absolute_floor(measured, variance_floor)
-    return maximise(reduce(add, map(statistics, source.shards())), floor, reg_covar)
-
+from speechgmm.parallel import ordered_map
 
 INITIALISERS: dict[str, Callable[..., Mixture]] = {
     "kmeans": kmeans,
     "k-means++": partial(kmeans, max_iterations=0),
-    "random": _random_parts,
+    "random": random_parts,
     "random_from_data": random_frames,
     "split": split,
 }
@@ -103,7 +74,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     verbose_interval : int >= 1
         Iterations from one print to the next.
     n_jobs : int or None
-        Threads; -1 for all cores, None for 1. Results do not depend on it.
+        Threads, over the starts where there are several; -1 for all cores, None for 1. Results do not depend on it.
 
     Attributes
     ----------
@@ -235,7 +206,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         source = as_source(frames, sample_weight)
         if first or self._online is None:
             rng = check_random_state(self.random_state)
-            start = self._start(source, _seed(rng)) if first else self.mixture_
+            start = self._start(source, _seed(rng), self._n_jobs) if first else self.mixture_
             floor = np.zeros(source.n_features)
             self._online = StepwiseEM(start, variance_floor=floor, reg_covar=self.reg_covar)
         self.lower_bound_ = self._online.update(source)
@@ -318,24 +289,28 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         source = as_source(frames, sample_weight)
         warm = self.warm_start and hasattr(self, "weights_")
         rng = check_random_state(self.random_state)
-        report = _Report(self.verbose, self.verbose_interval)
+        seeds = [0] if warm else [_seed(rng) for _ in range(self.n_init)]
+        # Never both at once: several starts, and several threads for one of them.
+        n_jobs = self._n_jobs if len(seeds) == 1 else 1
 
         def one(number: int) -> FitResult:
+            report = _Report(self.verbose, self.verbose_interval)
             report.begin(number)
             result = fit(
                 source,
-                self.mixture_ if warm else self._start(source, _seed(rng)),
+                self.mixture_ if warm else self._start(source, seeds[number], n_jobs),
                 max_iterations=self.max_iter,
                 tolerance=self.tol,
                 variance_floor=np.zeros(source.n_features),
                 reg_covar=self.reg_covar,
-                n_jobs=self._n_jobs,
+                n_jobs=n_jobs,
                 on_iteration=report.iteration,
             )
             report.end(result)
             return result
 
-        best = max(map(one, range(1 if warm else self.n_init)), key=lambda result: result.history[-1])
+        results = ordered_map(one, range(len(seeds)), self._n_jobs)
+        best = max(results, key=lambda result: result.history[-1])
         self._describe(best.mixture)
         self._online = None
         self.converged_ = best.converged
@@ -363,7 +338,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             self.precisions_ = 1.0 / mixture.covariances
             self.precisions_cholesky_ = np.sqrt(self.precisions_)
 
-    def _start(self, source: FrameSource, seed: int) -> Mixture:
+    def _start(self, source: FrameSource, seed: int, n_jobs: int) -> Mixture:
         """Where EM starts: what `init_params` finds, replaced by what is given."""
         given = self._given(source.n_features)
         if len(given) == 3:
@@ -373,7 +348,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             "seed": seed,
             "variance_floor": np.zeros(source.n_features),
             "reg_covar": self.reg_covar,
-            "n_jobs": self._n_jobs,
+            "n_jobs": n_jobs,
         }
         start = INITIALISERS[self.init_params](source, self.n_components, **options)
         if given and start.n_components < self.n_components:

@@ -2,7 +2,9 @@
 
 import warnings
 from dataclasses import replace
+from functools import reduce
 from itertools import pairwise
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from speechgmm.em.lloyd import Points, lloyd, plus_plus
 from speechgmm.em.maximise import absolute_floor, maximise
 from speechgmm.em.mixture import Mixture
 from speechgmm.em.moments import Moments, moments
-from speechgmm.em.sources import SHARD, FrameSource, as_source
+from speechgmm.em.sources import SHARD, FrameSource, Shard, as_source
 from speechgmm.em.statistics import Statistics, accumulate
 from speechgmm.em.terms import BLOCK
 from speechgmm.errors import InputError, SpeechGMMWarning
@@ -100,7 +102,7 @@ def random_frames(
     reg_covar: float = 0.0,
     n_jobs: int = 1,
 ) -> Mixture:
-    """A mixture whose means are distinct frames, drawn at random, all with the covariance of all frames.
+    """A mixture whose means are distinct frames, drawn at random, all with the covariance of the sample they are from.
 
     Parameters
     ----------
@@ -118,6 +120,38 @@ def random_frames(
     with one_blas_thread():
         spread = sample.as_one_component().keep(np.zeros(len(chosen), np.intp))
     return replace(spread, means=np.asarray(sample.frames[chosen], np.float64))
+
+
+def random_parts(
+    frames: Any,
+    n_components: int,
+    *,
+    covariance_type: str = "diag",
+    seed: int = 0,
+    variance_floor: Float64s | float = 1e-3,
+    reg_covar: float = 0.0,
+    n_jobs: int = 1,
+) -> Mixture:
+    """A mixture of frames that were dealt to the components at random, all of them: components nearly alike.
+
+    Parameters
+    ----------
+    frames, n_components, covariance_type, seed, variance_floor, reg_covar, n_jobs
+        As in `kmeans`.
+    """
+    source = as_source(frames)
+    measured = moments(source, n_jobs, covariance=covariance_type in ("full", "tied"))
+    coordinates = measured.coordinates(covariance_type)
+    rng = np.random.default_rng(seed)
+
+    def statistics(shard: Shard) -> Statistics:
+        labels = rng.integers(n_components, size=len(shard.frames))
+        return hard_statistics(
+            shard.frames, labels, n_components, coordinates, covariance_type, shard.weights
+        )
+
+    floor = absolute_floor(measured, variance_floor, covariance_type)
+    return maximise(reduce(add, map(statistics, source.shards())), floor, reg_covar)
 
 
 def split(
