@@ -13,7 +13,7 @@ from speechgmm.em import fit as fit_module
 from speechgmm.em.coordinates import Coordinates
 from speechgmm.em.fit import FitResult, fit, run_em, usual_weight
 from speechgmm.em.initialise import kmeans
-from speechgmm.em.maximise import absolute_floor, maximise, reseed
+from speechgmm.em.maximise import absolute_floor
 from speechgmm.em.mixture import Mixture
 from speechgmm.em.sources import SHARD, ArraySource
 from speechgmm.em.statistics import Statistics, accumulate, moments
@@ -326,75 +326,6 @@ class TestLoop:
         assert result.reseeded == reseeded
 
 
-class TestMaximise:
-    @staticmethod
-    def expected_log_likelihood(statistics, weights, means, variances):
-        """Q: what EM maximises, from the statistics alone, in their coordinates."""
-        n, first, second = statistics.zeroth[:, None], statistics.first, statistics.second
-        squares = second - 2 * means * first + n * means**2
-        return (n[:, 0] * np.log(weights)).sum() - 0.5 * (n * np.log(variances) + squares / variances).sum()
-
-    @pytest.mark.parametrize("floor", [0.0, 0.5, np.array([0.1, 5.0, 0.0])])
-    def test_it_is_the_constrained_maximum(self, floor):
-        frames = clusters(deviation=1.0)
-        statistics = accumulate(start_at(frames, 4), frames, Coordinates(np.zeros(3), np.ones(3)))
-        found = maximise(statistics, floor)
-        assert (found.covariances >= floor).all()
-        best = self.expected_log_likelihood(statistics, found.weights, found.means, found.covariances)
-        rng = np.random.default_rng(0)
-        for size in (1e-3, 1e-2, 0.1, 1.0):
-            for _ in range(50):
-                weights = found.weights * np.exp(size * rng.standard_normal(4))
-                means = found.means + size * rng.standard_normal((4, 3))
-                variances = np.maximum(found.covariances * np.exp(size * rng.standard_normal((4, 3))), floor)
-                for values in (
-                    (weights / weights.sum(), found.means, found.covariances),
-                    (found.weights, means, found.covariances),
-                    (found.weights, found.means, variances),
-                    (weights / weights.sum(), means, variances),
-                ):
-                    # A larger floor than the variance is a maximum at the edge, so ties are allowed.
-                    assert self.expected_log_likelihood(statistics, *values) <= best + 1e-9 * abs(best)
-
-    def test_it_does_not_depend_on_the_coordinates(self):
-        frames = clusters() - 500.0
-        start = start_at(frames, 3)
-        one = maximise(accumulate(start, frames))
-        other = maximise(accumulate(start, frames, Coordinates(np.full(3, -498.0), np.full(3, 4.0))))
-        np.testing.assert_allclose(one.means, other.means, rtol=1e-6)
-        np.testing.assert_allclose(one.covariances, other.covariances, rtol=1e-4)
-
-    def test_a_component_without_frames_has_no_weight(self):
-        statistics = Statistics(
-            zeroth=np.array([4.0, 0.0]),
-            first=np.array([[4.0], [0.0]]),
-            second=np.array([[12.0], [0.0]]),
-            log_likelihood=0.0,
-            n_frames=4,
-            coordinates=Coordinates(np.array([10.0]), np.array([2.0])),
-        )
-        mixture = maximise(statistics)
-        assert mixture.weights.tolist() == [1.0, 0.0]
-        assert mixture.means.tolist() == [[12.0], [10.0]]
-        assert mixture.covariances.tolist() == [[8.0], [4.0]]
-
-    @pytest.mark.parametrize("floor", [1e-3, 0.5, 3.0])
-    def test_a_number_is_a_fraction_of_the_frames_variance(self, floor):
-        frames = clusters(deviation=0.01) * [1.0, 100.0, 1e-3]
-        least = floor * frames.var(axis=0)
-        result = fit(frames, kmeans(frames, 3, variance_floor=floor), variance_floor=floor)
-        assert_valid(result, frames, least * (1 - 1e-12))
-        np.testing.assert_allclose(result.mixture.covariances.min(axis=0), least, rtol=1e-9)
-
-    def test_an_array_is_the_floor_itself(self):
-        frames = clusters(deviation=0.1)
-        floor = np.array([0.3, 0.0, 0.02])
-        result = fit(frames, kmeans(frames, 3), variance_floor=floor)
-        assert (result.mixture.covariances >= floor).all()
-        assert (result.mixture.covariances[:, 0] == 0.3).all()
-        assert result.mixture.covariances[:, 1].min() < 0.02
-
-
 def odd_frames(seed, kind, n_frames, n_features):
     """Frames of the kinds that break EM programs."""
     rng = np.random.default_rng(seed)
@@ -614,31 +545,6 @@ class TestReseed:
         assert np.abs(result.mixture.means).max() < 10
         assert_valid(result, frames)
         assert falls(result).max() <= LARGEST_FALL
-
-    def test_the_heaviest_gives_half(self):
-        mixture = Mixture(
-            np.array([0.1, 0.6, 0.3]), np.array([[0.0], [10.0], [20.0]]), np.array([[1.0], [4.0], [9.0]])
-        )
-        replaced = reseed(mixture, np.array([0.1, 60.0, 30.0]))
-        # The dead one's own weight is shared out among all.
-        np.testing.assert_allclose(replaced.weights, np.array([0.3, 0.3, 0.3]) / 0.9)
-        np.testing.assert_allclose(replaced.means, [[10.4], [9.6], [20.0]])
-        assert replaced.covariances.tolist() == [[4.0], [4.0], [9.0]]
-
-    def test_several_dead_ones_split_the_heaviest_in_turn(self):
-        mixture = Mixture(np.array([0.0, 0.0, 0.0, 1.0]), np.zeros((4, 1)), np.ones((4, 1)))
-        replaced = reseed(mixture, np.array([0.0, 0.0, 0.0, 80.0]))
-        np.testing.assert_allclose(replaced.weights, 0.25)
-        assert len(np.unique(replaced.means)) == 4
-
-    @pytest.mark.parametrize(("allowed", "frames"), [(False, 60.0), (True, 1.9)])
-    def test_otherwise_the_dead_are_dropped_with_a_warning(self, allowed, frames):
-        mixture = Mixture(np.array([0.2, 0.8]), np.array([[0.0], [10.0]]), np.ones((2, 1)))
-        with pytest.warns(
-            SpeechGMMWarning, match=r"1 of 2 components found no frames and were dropped \(more comp"
-        ):
-            left = reseed(mixture, np.array([0.1, frames]), allowed)
-        assert left == Mixture(np.ones(1), np.array([[10.0]]), np.ones((1, 1)))
 
     def test_it_does_not_go_on_for_ever(self, monkeypatch):
         frames = clusters()
