@@ -497,6 +497,11 @@ class TestNothingDegenerate:
             result = fit(frames, start, max_iterations=10)
         assert_valid(result, frames)
 
+    def test_among_few_frames_one_may_stand_out_without_a_warning(self):
+        frames = clusters(n_frames=60)
+        frames[7] += 100 * frames.std(axis=0)  # most of the variance, and fewer than 8 deviations from the mean
+        assert_valid(fit(frames, start_at(frames, 2), max_iterations=3), frames)
+
     @pytest.mark.parametrize("size", [1e6, 1e12, 1e30])
     @pytest.mark.filterwarnings("ignore:one of 2000 frames makes")
     def test_a_start_that_does_not_know_of_the_outliers(self, size):

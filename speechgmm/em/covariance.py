@@ -4,6 +4,7 @@ In all of them K is the number of components and D that of features; `covariance
 `means` are (K, D). The equations hold in any `Coordinates`; `apply` and `undo` lead there and back.
 """
 
+from abc import ABC, abstractmethod
 from typing import Any, Protocol
 
 import numpy as np
@@ -92,7 +93,7 @@ class CovarianceType(Protocol):
         ...
 
 
-class Variances:
+class Variances(ABC):
     """What kinds with variances have in common."""
 
     def unit(self, K: int, D: int) -> Float64s:
@@ -111,8 +112,8 @@ class Variances:
     def regularised(self, covariances: Float64s, extra: float) -> Float64s:
         return covariances + extra
 
-    def shape(self, K: int, D: int) -> tuple[int, ...]:
-        raise NotImplementedError
+    @abstractmethod
+    def shape(self, K: int, D: int) -> tuple[int, ...]: ...
 
     def _one_floor(self, floor: Float64s) -> Float64s | np.float64:
         return floor
@@ -124,7 +125,7 @@ class Variances:
         return np.square(coordinates.scale)
 
 
-class Matrices:
+class Matrices(ABC):
     """What kinds with whole matrices have in common."""
 
     def unit(self, K: int, D: int) -> Float64s:
@@ -152,8 +153,8 @@ class Matrices:
     def regularised(self, covariances: Float64s, extra: float) -> Float64s:
         return covariances + extra * np.eye(covariances.shape[-1])
 
-    def shape(self, K: int, D: int) -> tuple[int, ...]:
-        raise NotImplementedError
+    @abstractmethod
+    def shape(self, K: int, D: int) -> tuple[int, ...]: ...
 
 
 def _is_positive_definite(matrix: Float64s) -> bool:

@@ -14,11 +14,9 @@ from speechgmm.em.mixture import Mixture
 from speechgmm.em.moments import Moments, moments
 from speechgmm.em.sources import FrameSource, as_source
 from speechgmm.em.statistics import Statistics, accumulate
+from speechgmm.em.terms import FAR
 from speechgmm.errors import InputError, SpeechGMMWarning
 from speechgmm.parallel import one_blas_thread
-
-# From so many frames on, one that makes most of the variance is an outlier.
-MANY = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,10 +212,12 @@ def warn_of_constants(measured: Moments) -> None:
 
 def warn_of_outliers(measured: Moments) -> None:
     """Warn where one frame of many makes most of the variance that coordinates and floors follow from."""
-    if measured.largest is None or measured.n_frames < MANY:
+    if measured.largest is None:
         return
-    share = measured.largest / np.maximum(measured.n_frames * measured.variance, np.finfo(np.float64).tiny)
-    if share.max() > 0.5:
+    squared_deviations = measured.largest / np.maximum(measured.variance, np.finfo(np.float64).tiny)
+    share = squared_deviations / measured.n_frames
+    # Among few frames, one may make most of the variance and still be no farther off than others.
+    if share.max() > 0.5 and squared_deviations.max() > FAR**2:
         warnings.warn(
             f"one of {measured.n_frames:.0f} frames makes {min(share.max(), 1.0):.0%} of the variance of feature "
             f"{int(share.argmax())} (an outlier?); variances of components cannot fall far below such a variance, so "
