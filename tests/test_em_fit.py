@@ -499,7 +499,8 @@ class TestNothingDegenerate:
 
     def test_among_few_frames_one_may_stand_out_without_a_warning(self):
         frames = clusters(n_frames=60)
-        frames[7] += 100 * frames.std(axis=0)  # most of the variance, and fewer than 8 deviations from the mean
+        # Most of the variance, and yet fewer than 8 deviations from the mean.
+        frames[7] += 100 * frames.std(axis=0)
         assert_valid(fit(frames, start_at(frames, 2), max_iterations=3), frames)
 
     @pytest.mark.parametrize("size", [1e6, 1e12, 1e30])
