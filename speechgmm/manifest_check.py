@@ -9,7 +9,7 @@ from speechgmm.audio import END_TOLERANCE, audio_info
 from speechgmm.errors import InputError
 from speechgmm.files import sha256
 from speechgmm.manifest import Utterance, quoted
-from speechgmm.parallel import Progress, no_progress, ordered_map
+from speechgmm.parallel import Progress, no_progress, parallel_map
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def _inspect(item: tuple[Path, bool]) -> _File:
 def _inspect_all(checksums: Mapping[Path, bool], n_jobs: int, progress: Progress) -> dict[Path, _File]:
     """Open each file once, however many utterances it holds; `checksums` says which need one."""
     files: dict[Path, _File] = {}
-    for path, file in zip(checksums, ordered_map(_inspect, checksums.items(), n_jobs), strict=True):
+    for path, file in zip(checksums, parallel_map(_inspect, checksums.items(), n_jobs), strict=True):
         files[path] = file
         progress("reading audio files", len(files), len(checksums))
     return files

@@ -53,16 +53,17 @@ def worker_count(n_jobs: int) -> int:
     return int(max(1, joblib.cpu_count() + 1 + n_jobs))
 
 
-def ordered_map(
+def parallel_map(
     function: Callable[[Item], Result],
     items: Iterable[Item],
     n_jobs: int = 1,
     prefer: Workers = "threads",
+    ordered: bool = True,
 ) -> Iterator[Result]:
-    """Yield `function(item)` in the order of `items`, computed by several workers.
+    """Yield `function(item)` of many items, computed by several workers.
 
-    The order of the results never depends on the number of workers, so a caller that folds them gets the
-    same bits on any number of cores. Few results wait at a time.
+    In the order of `items`, so a caller that folds the results gets the same bits on any number of cores. Few
+    results wait at a time.
 
     Parameters
     ----------
@@ -73,6 +74,8 @@ def ordered_map(
     prefer : {"threads", "processes"}
         Threads for work that releases the interpreter lock: NumPy on large arrays, BLAS, FFT, the compiled
         kernels. `joblib.parallel_config` may choose another backend.
+    ordered : bool
+        False: as they come.
     """
     check_jobs(n_jobs)
     if n_jobs == 1 or (isinstance(items, Sequence) and len(items) < 2):
@@ -83,13 +86,17 @@ def ordered_map(
 
     workers, rest = worker_count(n_jobs), iter(items)
     # In slices, because joblib goes on working however many results wait to be taken.
-    with joblib.Parallel(n_jobs=workers, prefer=prefer, return_as="generator") as parallel:
+    form = "generator" if ordered else "generator_unordered"
+    backend, _ = joblib.parallel.get_active_backend(prefer=prefer)
+    if not backend.supports_return_generator:  # multiprocessing: a slice at a time, then
+        form = "list"
+    with joblib.Parallel(n_jobs=workers, prefer=prefer, return_as=form) as parallel:
         while slice_ := list(islice(rest, WAITING * workers)):
             yield from parallel(joblib.delayed(function)(item) for item in slice_)
 
 
 def shard_map(function: Callable[[Item], Result], items: Iterable[Item], n_jobs: int = 1) -> Iterator[Result]:
-    """`ordered_map` for pieces of work that take milliseconds and release the interpreter lock.
+    """`parallel_map` for pieces of work that take milliseconds and release the interpreter lock.
 
     In threads of this process, without joblib, which looks for results only every 10 ms. Items are taken from their
     iterator as results are taken, a few ahead, so a stream is read while workers work, and never piles up.
@@ -120,7 +127,7 @@ def largest_first(
     """`[function(item) for item in items]`, started with the largest so that no core ends up waiting for it."""
     order = sorted(range(len(items)), key=lambda index: (-sizes[index], index))
     results: dict[int, Result] = {}
-    for result in ordered_map(function, [items[index] for index in order], n_jobs):
+    for result in parallel_map(function, [items[index] for index in order], n_jobs):
         results[order[len(results)]] = result
         if on_done is not None:
             on_done(len(results))

@@ -16,7 +16,7 @@ from speechgmm.errors import InputError
 from speechgmm.features.extract import Extraction, FeatureExtractor, Problem
 from speechgmm.manifest import Utterance
 from speechgmm.model_file import UNKNOWN, Model
-from speechgmm.parallel import Progress, check_jobs, no_progress, one_blas_thread, ordered_map
+from speechgmm.parallel import Progress, check_jobs, no_progress, one_blas_thread, parallel_map
 
 # About what recorded corpora give (FSDD, Japanese Vowels), and what is taken where nothing can be held out.
 USUAL_POSTERIOR_SCALE = 0.02
@@ -224,7 +224,7 @@ class Scorer:
         # A few short utterances are done before a second thread could help.
         jobs = n_jobs if sum(map(len, checked)) > 100 * BLOCK else 1
         with one_blas_thread():
-            for row, result in enumerate(ordered_map(self._bank.mean_log_likelihoods, checked, jobs)):
+            for row, result in enumerate(parallel_map(self._bank.mean_log_likelihoods, checked, jobs)):
                 if not np.isfinite(result).all():
                     raise InputError(f"`frames[{row}]` has values so large that their squares overflow")
                 results[row] = result

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import speechgmm
+from speechgmm import compiled
 from speechgmm.em import kernels
 from speechgmm.em.terms import (
     BLOCK,
@@ -256,15 +257,15 @@ class TestCache:
                 raise RuntimeError("no locator available")
             return lambda function: function
 
-        monkeypatch.setattr(kernels, "njit", njit)
-        monkeypatch.setattr(kernels, "_cacheable", True)
+        monkeypatch.setattr(compiled, "njit", njit)
+        monkeypatch.setattr(compiled, "_cacheable", True)
         with pytest.warns(
             SpeechGMMWarning, match=r"cannot be kept \(no locator.*Set NUMBA_CACHE_DIR to"
         ) as caught:
-            double = kernels.compiled("float64(float64)")(lambda x: 2 * x)
+            double = compiled.compiled("float64(float64)")(lambda x: 2 * x)
         assert double(3.0) == 6.0
         assert calls == [True, False] and len(caught) == 1
-        kernels.compiled("float64(float64)")(lambda x: x)  # no second warning
+        compiled.compiled("float64(float64)")(lambda x: x)  # no second warning
         assert calls == [True, False, False]
 
     def test_kept_code_is_used_until_a_source_of_any_kernel_changes(self, monkeypatch, tmp_path):
@@ -275,12 +276,12 @@ class TestCache:
             spec = importlib.util.spec_from_file_location("doubling", path)
             module = importlib.util.module_from_spec(spec)
             spec.loader.exec_module(module)
-            double = kernels.compiled("float64(float64)")(module.double)
+            double = compiled.compiled("float64(float64)")(module.double)
             assert double(3.0) == 6.0
             return sum(double.stats.cache_hits.values())
 
         assert [hits(), hits()] == [0, 1]
-        monkeypatch.setattr(kernels, "SOURCES", "others")
+        monkeypatch.setattr(compiled, "SOURCES", "others")
         assert [hits(), hits()] == [0, 1]
 
     def test_one_warning_for_all_kernels(self, import_without_cache):

@@ -129,8 +129,10 @@ class TestSeveralFits:
     @pytest.mark.parametrize(("n_init", "inside"), [(1, 2), (3, 1)])
     def test_threads_are_used_once(self, monkeypatch, n_init, inside):
         seen, outside = [], []
-        real_map = restarts.ordered_map
-        monkeypatch.setattr(restarts, "ordered_map", lambda *rest: outside.append(rest[2]) or real_map(*rest))
+        real_map = restarts.parallel_map
+        monkeypatch.setattr(
+            restarts, "parallel_map", lambda *rest: outside.append(rest[2]) or real_map(*rest)
+        )
         monkeypatch.setitem(
             restarts.INITIALISATIONS,
             "kmeans",

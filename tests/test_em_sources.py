@@ -1,5 +1,6 @@
 """em.sources: frames in one piece or in many, cut to the same shards; and weights."""
 
+import tracemalloc
 from unittest import mock
 
 import numpy as np
@@ -8,7 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speechgmm.em import sources
-from speechgmm.em.sources import SHARD, ArraySource, BlockSource, as_source, require_weights
+from speechgmm.em.fit import fit
+from speechgmm.em.initialise import kmeans
+from speechgmm.em.moments import moments
+from speechgmm.em.sources import SHARD, ArraySource, BlockSource, PieceSource, as_source, require_weights
 from speechgmm.em.terms import BLOCK
 from speechgmm.errors import InputError
 
@@ -145,6 +149,154 @@ class TestBlockSource:
         source = BlockSource(lambda: answers.pop(0))
         with pytest.raises(InputError, match="block 0 of frames has 4 features"):
             list(source.shards())
+
+
+LENGTHS = st.lists(st.integers(0, 40), min_size=1, max_size=12).filter(any)
+
+
+def pieces_of(lengths, n_features=3, dtype=np.float32):
+    """Numbered frames, and the same in pieces of the given lengths."""
+    frames = numbered(sum(lengths), n_features, dtype)
+    return frames, np.split(frames, np.cumsum(lengths)[:-1])
+
+
+class TestPieceSource:
+    @given(LENGTHS, st.sampled_from([1, 7, 16, 32]), st.sampled_from([np.float32, np.float64]))
+    @settings(max_examples=80, deadline=None, derandomize=True)
+    def test_any_pieces_are_cut_to_the_same_shards(self, lengths, shard, dtype):
+        frames, pieces = pieces_of(lengths, dtype=dtype)
+        with mock.patch.object(sources, "SHARD", shard):
+            for given_ in (pieces, tuple(pieces)):
+                source = PieceSource(given_)
+                assert (source.n_frames, source.n_features, source.weights) == (len(frames), 3, None)
+                assert_same_shards(source, ArraySource(frames))
+                assert_same_shards(source, ArraySource(frames))  # and again
+
+    @given(LENGTHS, st.lists(st.integers(-10_000, 10_000), max_size=12), st.data())
+    @settings(max_examples=80, deadline=None, derandomize=True)
+    def test_rows_come_in_the_order_asked_for(self, lengths, numbers, data):
+        frames, pieces = pieces_of(lengths)
+        n = len(frames)
+        # From the end too, unsorted, some more than once.
+        wanted = np.array([np.sign(number) * (abs(number) % n) for number in numbers], np.intp)
+        some = np.array(data.draw(st.lists(st.booleans(), min_size=n, max_size=n)))
+        steps = [slice(None, None, step) for step in (1, 2, 3, -1, -7)]
+        cuts = [slice(0, 1), slice(n - 1, n + 9), slice(-3, None), slice(2, -2), slice(n, None)]
+        for indices in (wanted, wanted.tolist(), some, *steps, *cuts):
+            rows = PieceSource(pieces).rows(indices)
+            np.testing.assert_array_equal(rows, ArraySource(frames).rows(indices), strict=True)
+            assert rows.flags.c_contiguous and rows.flags.writeable
+
+    @pytest.mark.parametrize("outside", [[6], [-7], [0, 99]])
+    def test_rows_that_are_not_there(self, outside):
+        with pytest.raises(IndexError, match="out of bounds for axis 0 with size 6"):
+            PieceSource([numbered(4), numbered(2)]).rows(outside)
+
+    def test_rows_are_a_copy_of_the_pieces(self):
+        pieces = [numbered(3), numbered(4)]
+        PieceSource(pieces).rows(slice(None))[:] = -1
+        np.testing.assert_array_equal(np.concatenate(pieces), np.concatenate([numbered(3), numbered(4)]))
+
+    def test_real_shards(self):
+        frames = numbered(2 * SHARD + 100)
+        for cuts in ([], [3, SHARD, SHARD + 1], [SHARD, 2 * SHARD], [2 * SHARD + 99], [0, 0, SHARD, SHARD]):
+            assert_same_shards(PieceSource(np.split(frames, cuts)), ArraySource(frames))
+
+    def test_a_shard_within_one_piece_is_no_copy(self):
+        frames = numbered(3 * SHARD)
+        first, second, third = PieceSource(np.split(frames, [SHARD + 5])).shards()
+        assert np.shares_memory(first.frames, frames) and np.shares_memory(third.frames, frames)
+        assert not np.shares_memory(second.frames, frames)  # it lies across both
+
+    @pytest.mark.parametrize("indices", [slice(0, 1), slice(None, None, 1 << 20)])
+    def test_a_few_of_very_many_rows_take_little_memory(self, indices):
+        many = np.broadcast_to(np.zeros((1, 2), np.float32), (20_000_000, 2))
+        source = PieceSource([many, many])
+        tracemalloc.start()
+        try:
+            assert len(source.rows(indices)) in (1, 39)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert peak < 1e6
+
+    def test_only_the_pieces_of_a_shard_are_read(self):
+        class Watched(list):
+            def __getitem__(self, index):
+                read.append(index)
+                return super().__getitem__(index)
+
+        read = []
+        source = PieceSource(Watched(pieces_of([8] * 10)[1]))
+        read.clear()
+        with mock.patch.object(sources, "SHARD", 16):
+            shards = source.shards()
+            for number in range(5):
+                next(shards)
+                assert {*read} == {2 * number, 2 * number + 1}
+                read.clear()
+
+    def test_memory_maps_that_cannot_be_written(self, tmp_path):
+        frames, _ = pieces_of([700, 0, 800, 500])
+        np.save(tmp_path / "frames.npy", frames)
+        mapped = np.load(tmp_path / "frames.npy", mmap_mode="r")
+        source = PieceSource([mapped[:700], mapped[700:700], mapped[700:1500], mapped[1500:]])
+        assert_same_shards(source, ArraySource(frames))
+        np.testing.assert_array_equal(source.rows([1999, 0, -1, 800]), frames[[1999, 0, -1, 800]])
+        (shard,) = PieceSource([mapped]).shards()
+        assert np.shares_memory(shard.frames, mapped) and not shard.frames.flags.writeable
+
+    @pytest.mark.parametrize("covariance_type", ["diag", "full"])
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+    def test_a_fit_gives_the_same_bits_as_over_the_array(self, tmp_path, covariance_type, dtype):
+        frames = np.random.default_rng(0).normal(size=(SHARD + 3000, 4)).astype(dtype)
+        frames[::3] += 4.0
+        np.save(tmp_path / "frames.npy", frames)
+        mapped = np.load(tmp_path / "frames.npy", mmap_mode="r")
+        cuts = [1, 1, 517, 4000, 4001, SHARD - 1, SHARD + 7]
+        by_columns = [np.asfortranarray(piece) for piece in np.split(frames, cuts)]
+
+        def fitted(source):
+            start = kmeans(source, 3, covariance_type=covariance_type, seed=5)
+            return fit(source, start, max_iterations=4, tolerance=0.0)
+
+        expected, measured = fitted(frames), moments(frames)
+        for pieces in (np.split(frames, cuts), np.split(mapped, cuts), by_columns):
+            source = PieceSource(pieces)
+            result = fitted(source)
+            assert result.mixture == expected.mixture
+            assert result.history == expected.history
+            np.testing.assert_array_equal(moments(source).variance, measured.variance)
+
+    @pytest.mark.parametrize("pieces", [[], (), [np.zeros((0, 2))], [np.zeros((0, 2))] * 3])
+    def test_no_frames(self, pieces):
+        with pytest.raises(
+            InputError, match=r"`frames` holds no frames; at least 1 is needed \(everything dr"
+        ):
+            PieceSource(pieces)
+
+    @pytest.mark.parametrize(
+        ("odd", "message"),
+        [
+            (
+                numbered(3, 5),
+                r"piece 1 of frames is of shape \(3, 5\) and float32; the first is of shape \(4, 2\)",
+            ),
+            (numbered(3, dtype=np.float64), r"\(3, 2\) and float64; the first .* and float32 \(features of"),
+            (np.zeros((0, 2)), r"\(0, 2\) and float64; the first is of shape \(4, 2\) and float32"),
+            (np.zeros(4, np.float32), r"piece 1 of frames is of shape \(4,\) and float32"),
+            (np.zeros((1, 1, 2), np.float32), r"piece 1 of frames is of shape \(1, 1, 2\)"),
+        ],
+    )
+    def test_pieces_that_disagree(self, odd, message):
+        with pytest.raises(InputError, match=message):
+            PieceSource([numbered(4), odd])
+
+    def test_it_passes_as_a_source(self):
+        source = PieceSource([numbered(3), numbered(2)])
+        assert as_source(source) is source
+        with pytest.raises(InputError, match="`weights` cannot be given beside a frame source"):
+            as_source(source, np.ones(5))
 
 
 class TestAsSource:

@@ -13,7 +13,7 @@ from speechgmm.parallel import (
     largest_first,
     no_progress,
     one_blas_thread,
-    ordered_map,
+    parallel_map,
     shard_map,
     worker_count,
 )
@@ -39,9 +39,9 @@ def test_results_come_in_order_whatever_takes_long(n_jobs):
         time.sleep(0.02 if n % 4 == 0 else 0.0)
         return n * n
 
-    assert list(ordered_map(slow, range(40), n_jobs)) == [n * n for n in range(40)]
-    assert list(ordered_map(slow, iter([5, 3, 9]), n_jobs)) == [25, 9, 81]
-    assert list(ordered_map(slow, [], n_jobs)) == []
+    assert list(parallel_map(slow, range(40), n_jobs)) == [n * n for n in range(40)]
+    assert list(parallel_map(slow, iter([5, 3, 9]), n_jobs)) == [25, 9, 81]
+    assert list(parallel_map(slow, [], n_jobs)) == []
 
 
 def test_several_workers_work_at_once():
@@ -51,7 +51,7 @@ def test_several_workers_work_at_once():
         both.wait()  # breaks, with an error, unless two are here
         return threading.get_ident()
 
-    assert len(set(ordered_map(meet, range(4), 2))) == 2
+    assert len(set(parallel_map(meet, range(4), 2))) == 2
 
 
 def test_one_worker_is_the_caller_and_lazy():
@@ -61,14 +61,14 @@ def test_one_worker_is_the_caller_and_lazy():
         seen.append(threading.get_ident())
         return n
 
-    results = ordered_map(note, range(100), 1)
+    results = parallel_map(note, range(100), 1)
     assert next(results) == 0
     assert seen == [threading.get_ident()]
 
 
 def test_few_results_wait_at_a_time():
     started = []
-    results = ordered_map(lambda n: started.append(n) or n, range(300), 2)
+    results = parallel_map(lambda n: started.append(n) or n, range(300), 2)
     assert next(results) == 0
     deadline = time.monotonic() + 1.0
     while time.monotonic() < deadline and len(started) < 300:
@@ -78,10 +78,91 @@ def test_few_results_wait_at_a_time():
     assert n_started < 50
 
 
-def test_another_backend_may_be_chosen():
+@pytest.mark.parametrize("ordered", [True, False])
+def test_another_backend_may_be_chosen(ordered):
     with joblib.parallel_config(backend="sequential"):
-        callers = set(ordered_map(lambda n: threading.get_ident(), range(5), 2))
+        callers = set(parallel_map(lambda n: threading.get_ident(), range(5), 2, ordered=ordered))
     assert callers == {threading.get_ident()}
+
+
+# --- results as they come
+
+
+def test_unordered_results_come_as_they_are_done():
+    second_is_done = threading.Event()
+
+    def first_waits(n):
+        if n == 0:
+            assert second_is_done.wait(30)
+        return n
+
+    results = parallel_map(first_waits, range(6), 2, ordered=False)
+    assert next(results) != 0  # in order, nothing could come before the first
+    second_is_done.set()
+    rest = list(results)
+    assert 0 in rest and len(rest) == 5
+
+
+def test_an_ordered_result_waits_for_those_before_it():
+    second_is_done = threading.Event()
+
+    def first_waits(n):
+        if n == 1:
+            second_is_done.set()
+        return n if n else second_is_done.wait(30) and n
+
+    assert next(parallel_map(first_waits, range(6), 2)) == 0
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2, 3])
+@pytest.mark.parametrize("n_items", [0, 1, 2, 15, 100])
+def test_unordered_results_are_all_there_once(n_jobs, n_items):
+    for items in (range(n_items), iter(range(n_items))):
+        results = list(parallel_map(lambda n: n * n, items, n_jobs, ordered=False))
+        assert sorted(results) == [n * n for n in range(n_items)]
+        if n_jobs == 1:
+            assert results == sorted(results)  # there is nobody to overtake
+
+
+def test_few_unordered_results_wait_at_a_time():
+    started = []
+    results = parallel_map(lambda n: started.append(n) or n, range(300), 2, ordered=False)
+    first = next(results)
+    deadline = time.monotonic() + 0.3
+    while time.monotonic() < deadline and len(started) < 300:
+        time.sleep(0.01)
+    n_started = len(started)
+    assert sorted([first, *results]) == list(range(300))
+    assert n_started < 50
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_an_error_among_unordered_results_reaches_the_caller(n_jobs):
+    def fail(n):
+        if n == 7:
+            raise InputError("frame 7 is bad")
+        return n
+
+    with pytest.raises(InputError, match="frame 7 is bad"):
+        list(parallel_map(fail, range(200), n_jobs, ordered=False))
+    assert sorted(parallel_map(fail, range(3), n_jobs, ordered=False)) == [0, 1, 2]  # and the next call works
+
+
+@pytest.mark.filterwarnings("ignore:.*tasks have been successfully executed:UserWarning")  # joblib's
+@pytest.mark.parametrize("ordered", [True, False])
+def test_results_left_alone_stop_the_work(ordered):
+    started = []
+
+    def note(n):
+        started.append(n)
+        time.sleep(0.001)
+        return n
+
+    results = parallel_map(note, range(300), 2, ordered=ordered)
+    next(results)
+    results.close()
+    assert len(started) < 100
+    assert sorted(parallel_map(note, range(5), 2, ordered=ordered)) == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
@@ -91,12 +172,12 @@ def test_an_error_in_a_worker_reaches_the_caller(n_jobs):
             raise InputError("frame 7 is bad")
         return n
 
-    results = ordered_map(fail, range(20), n_jobs)
+    results = parallel_map(fail, range(20), n_jobs)
     with pytest.raises(InputError, match="frame 7 is bad"):
         list(results)
     with pytest.raises(InputError, match="frame 7 is bad"):
         largest_first(fail, range(20), [1] * 20, n_jobs)
-    assert list(ordered_map(fail, range(3), n_jobs)) == [0, 1, 2]  # and the next call works
+    assert list(parallel_map(fail, range(3), n_jobs)) == [0, 1, 2]  # and the next call works
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
@@ -138,7 +219,7 @@ def test_a_bad_number_of_workers_is_refused(n_jobs):
     with pytest.raises(InputError, match=message):
         worker_count(n_jobs)
     with pytest.raises(InputError, match=message):
-        list(ordered_map(str, [1, 2, 3], n_jobs))
+        list(parallel_map(str, [1, 2, 3], n_jobs))
 
 
 def test_true_is_not_a_number_of_workers():
@@ -148,8 +229,9 @@ def test_true_is_not_a_number_of_workers():
 
 @pytest.mark.parametrize(("items", "n_jobs"), [([], 0), ([1], 0), ([1], "2"), ([1, 2], True)])
 def test_a_bad_number_of_workers_is_refused_for_few_items_too(items, n_jobs):
-    with pytest.raises(InputError, match="`n_jobs` is"):
-        list(ordered_map(str, items, n_jobs))
+    for ordered in (True, False):
+        with pytest.raises(InputError, match="`n_jobs` is"):
+            list(parallel_map(str, items, n_jobs, ordered=ordered))
 
 
 def test_no_progress_shows_nothing(capsys):
@@ -218,7 +300,7 @@ def test_the_first_to_leave_does_not_take_the_limit_along(outer_threads):
 
 def test_workers_inside_have_one_thread_too(outer_threads):
     with one_blas_thread():
-        assert set(ordered_map(lambda n: blas_threads(), range(8), 2)) == {1}
+        assert set(parallel_map(lambda n: blas_threads(), range(8), 2)) == {1}
     assert blas_threads() == outer_threads
 
 

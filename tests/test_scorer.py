@@ -167,9 +167,9 @@ def test_scores_are_the_same_bits_for_any_number_of_threads(monkeypatch):
     model = random_model(n_features=4)
     frames = sampled(model, [500] * 110)  # more than 100 blocks: enough for a second thread
     asked = []
-    ordered_map = scorer_module.ordered_map
+    parallel_map = scorer_module.parallel_map
     monkeypatch.setattr(
-        scorer_module, "ordered_map", lambda *args: asked.append(args[2]) or ordered_map(*args)
+        scorer_module, "parallel_map", lambda *args: asked.append(args[2]) or parallel_map(*args)
     )
     one, two = (joined(Scorer(model).score(frames, n_jobs)) for n_jobs in (1, 2))
     np.testing.assert_array_equal(one, two)

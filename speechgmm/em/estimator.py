@@ -25,7 +25,7 @@ from speechgmm.em.mixture import Mixture
 from speechgmm.em.online import StepwiseEM
 from speechgmm.em.sources import FrameSource, as_source
 from speechgmm.errors import InputError
-from speechgmm.parallel import ordered_map
+from speechgmm.parallel import parallel_map
 
 INITIALISERS: dict[str, Callable[..., Mixture]] = {
     "kmeans": kmeans,
@@ -309,7 +309,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             report.end(result)
             return result
 
-        results = ordered_map(one, range(len(seeds)), self._n_jobs)
+        results = parallel_map(one, range(len(seeds)), self._n_jobs)
         best = max(results, key=lambda result: result.history[-1])
         self._describe(best.mixture)
         self._online = None

@@ -8,95 +8,30 @@ Frames lie side by side: a block is (n_rows, n_frames), one row for each term of
 `np.dot` here is SciPy's BLAS.
 """
 
-import hashlib
-import warnings
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import scipy.linalg.cython_blas  # noqa: F401  (what `np.dot` calls; loaded here, so that its threads can be limited)
-from llvmlite import ir
 from numba import njit, types
-from numba.extending import intrinsic
 
+from speechgmm.compiled import (
+    MATRIX32,
+    MATRIX64,
+    OPTIONS,
+    VECTOR32,
+    VECTOR64,
+    bits_of,
+    compiled,
+    float32_from_bits,
+    inlined,
+)
 from speechgmm.em.terms import FAR, FULL, LOG2_OF_NOTHING, SPHERICAL
-from speechgmm.errors import SpeechGMMWarning
 
-# Everything of fastmath but the freedom to reorder sums: every bit is written down in the loops.
-OPTIONS = {"nogil": True, "fastmath": {"nnan", "ninf", "nsz", "arcp", "contract"}, "error_model": "numpy"}
 # Frames may be read-only, as memory maps are.
 FRAMES32 = types.Array(types.float32, 2, "C", readonly=True)
 FRAMES64 = types.Array(types.float64, 2, "C", readonly=True)
-VECTOR32, VECTOR64 = types.float32[::1], types.float64[::1]
-MATRIX32, MATRIX64 = types.float32[:, ::1], types.float64[:, ::1]
 # Frames turned at a time: they fill one line of the cache.
 TILE = 16
-
-_cacheable = True
-
-
-def compiled(*signatures: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Compile for the given signatures now; keep the result on disk where a folder for it can be written."""
-
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        global _cacheable
-        try:
-            if _cacheable:
-                return _compile_and_keep(function, signatures)
-        except (RuntimeError, OSError, AttributeError) as error:  # the last: another numba inside
-            _cacheable = False  # one warning is enough
-            warnings.warn(
-                f"compiled code cannot be kept ({error}); it is compiled anew in every process. "
-                "Set NUMBA_CACHE_DIR to a folder that can be written.",
-                SpeechGMMWarning,
-                stacklevel=2,
-            )
-        return njit(list(signatures), **OPTIONS)(function)  # type: ignore[no-any-return]
-
-    return decorate
-
-
-def _compile_and_keep(function: Callable[..., Any], signatures: tuple[Any, ...]) -> Callable[..., Any]:
-    """Compile, or load what was kept, if no source of compiled code has changed since."""
-    dispatcher = njit(cache=True, **OPTIONS)(function)
-    # numba itself looks only at the function's own file, but kernels call one another across files.
-    dispatcher._cache._cache_file._source_stamp = SOURCES
-    for signature in signatures:
-        dispatcher.compile(signature)
-    dispatcher.disable_compile()
-    return dispatcher  # type: ignore[no-any-return]
-
-
-def _digest_of_sources() -> str:
-    """A digest of all files that compiled code is made of."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        if path.name.startswith(("kernels", "terms")):
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-def _bits(typing_context: Any, value: Any) -> Any:
-    """The bits of a float32 as an int32: a register bit-cast, so that loops around it still vectorise."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], ir.IntType(32))
-
-    return types.int32(types.float32), generate
-
-
-def _from_bits(typing_context: Any, bits: Any) -> Any:
-    """The float32 with the given bits."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], ir.FloatType())
-
-    return types.float32(types.int32), generate
-
-
-SOURCES = _digest_of_sources()
-bits_of, float32_from_bits = intrinsic(_bits), intrinsic(_from_bits)
 
 # Added to a small float32, it leaves the nearest whole number in the last bits. This holds only while the
 # compiler may not reorder sums, which is why no loop here asks for that.
@@ -122,7 +57,7 @@ def _exp2(exponent: Any) -> Any:
     return float32_from_bits(np.int32(bits_of(power) + np.int32(bits_of(rounded) << np.int32(23))))
 
 
-exp2 = njit(inline="always", **OPTIONS)(_exp2)
+exp2 = inlined(_exp2)
 
 
 def _expand(frames, origin, inverse_scale, kind, rows, peaks):  # type: ignore[no-untyped-def]

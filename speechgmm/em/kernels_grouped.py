@@ -8,19 +8,8 @@ once.
 import numpy as np
 from numba import njit, types
 
-from speechgmm.em.kernels import (
-    FRAMES32,
-    FRAMES64,
-    MATRIX32,
-    MATRIX64,
-    OPTIONS,
-    VECTOR32,
-    VECTOR64,
-    compiled,
-    expand,
-    posteriors,
-    scale_columns,
-)
+from speechgmm.compiled import MATRIX32, MATRIX64, OPTIONS, VECTOR32, VECTOR64, compiled
+from speechgmm.em.kernels import FRAMES32, FRAMES64, expand, posteriors, scale_columns
 from speechgmm.em.terms import BLOCK, FAR, LOG2_OF_NOTHING, SPHERICAL
 
 BLOCKS32 = types.float32[:, :, ::1]

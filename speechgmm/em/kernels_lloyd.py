@@ -8,7 +8,7 @@ there are.
 import numpy as np
 from numba import types
 
-from speechgmm.em.kernels import MATRIX32, MATRIX64, compiled
+from speechgmm.compiled import MATRIX32, MATRIX64, compiled
 from speechgmm.em.terms import BLOCK
 
 # Rounding leaves a copy of a centre at a squared distance of up to so much of its squared norm.

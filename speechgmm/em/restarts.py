@@ -15,7 +15,7 @@ from speechgmm.em.initialise import kmeans, random_frames, split
 from speechgmm.em.mixture import Mixture
 from speechgmm.em.sources import as_source
 from speechgmm.errors import InputError
-from speechgmm.parallel import check_jobs, ordered_map
+from speechgmm.parallel import check_jobs, parallel_map
 
 INITIALISATIONS: dict[str, Callable[..., Mixture]] = {
     "kmeans": kmeans,
@@ -114,7 +114,7 @@ def fit_mixture(
         )
 
     try:
-        results = ordered_map(fit_one, range(n_init), n_jobs)
+        results = parallel_map(fit_one, range(n_init), n_jobs)
         return max(results, key=lambda result: result.history[-1])
     finally:
         stopped.set()  # after an interrupt, threads would go on by themselves

@@ -1,6 +1,6 @@
 """Frames as fixed shards of fixed blocks, so that sums are formed in the same order on any number of cores."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -169,7 +169,7 @@ class BlockSource:
         return Shard(frames, None if self.weights is None else self.weights[start : start + len(frames)])
 
     def rows(self, indices: Any) -> Floats:
-        wanted = np.arange(self.n_frames)[indices]
+        wanted = _numbers(indices, self.n_frames)
         order = np.argsort(wanted, kind="stable")
         found, start, done = [], 0, 0
         for frames, _ in self.shards():
@@ -181,6 +181,82 @@ class BlockSource:
         result = np.empty((len(wanted), self.n_features), found[0].dtype)
         result[order] = np.concatenate(found)
         return result
+
+
+class PieceSource:
+    """Frames in many arrays or views of memory maps, one after the other, cut anew to shards.
+
+    The result is the same, to the last bit, as from one array of all the frames; at no time are more than a few
+    shards of it in memory.
+
+    Parameters
+    ----------
+    pieces : sequence of (n, n_features) arrays
+        All of one type: float32 or float64. They must not change.
+
+    Raises
+    ------
+    InputError
+        If the pieces hold no frames, or disagree in type or number of features.
+    """
+
+    weights: Float64s | None = None
+
+    def __init__(self, pieces: Sequence[Floats]) -> None:
+        self._pieces = pieces
+        # Frames before each piece, and of all.
+        self._starts = np.concatenate([[0], np.cumsum([len(piece) for piece in pieces], dtype=np.int64)])
+        if self.n_frames == 0:
+            raise InputError(
+                "`frames` holds no frames; at least 1 is needed (everything dropped as silence?)"
+            )
+        first = pieces[0]
+        for number, piece in enumerate(pieces):
+            if piece.ndim != 2 or piece.shape[1] != first.shape[1] or piece.dtype != first.dtype:
+                raise InputError(
+                    f"piece {number} of frames is of shape {piece.shape} and {piece.dtype}; the first is of shape "
+                    f"{first.shape} and {first.dtype} (features of two settings mixed?)"
+                )
+
+    @property
+    def n_frames(self) -> int:
+        return int(self._starts[-1])
+
+    @property
+    def n_features(self) -> int:
+        return int(self._pieces[0].shape[1])
+
+    def shards(self) -> Iterator[Shard]:
+        for start in range(0, self.n_frames, SHARD):
+            yield Shard(self._range(start, min(start + SHARD, self.n_frames)), None)
+
+    def _range(self, start: int, stop: int) -> Floats:
+        """Frames start to stop: a view where one piece holds them all."""
+        first = int(np.searchsorted(self._starts, start, "right")) - 1
+        last = int(np.searchsorted(self._starts, stop, "left"))
+        parts = [
+            self._pieces[i][max(0, start - self._starts[i]) : stop - self._starts[i]]
+            for i in range(first, last)
+        ]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def rows(self, indices: Any) -> Floats:
+        wanted = _numbers(indices, self.n_frames)
+        order = np.argsort(wanted, kind="stable")
+        result = np.empty((len(wanted), self.n_features), self._pieces[0].dtype)
+        # Each piece is read once, from its beginning to its end.
+        bounds = np.searchsorted(wanted[order], self._starts)
+        for i in np.flatnonzero(np.diff(bounds)):
+            chosen = order[bounds[i] : bounds[i + 1]]
+            result[chosen] = self._pieces[i][wanted[chosen] - self._starts[i]]
+        return result
+
+
+def _numbers(indices: Any, n_frames: int) -> Any:
+    """The numbers of frames that an index of any kind stands for."""
+    if isinstance(indices, slice):  # without an array of all numbers
+        return np.arange(*indices.indices(n_frames))
+    return np.arange(n_frames)[indices]
 
 
 def as_source(frames: Any, weights: Any = None) -> FrameSource:
