@@ -5,6 +5,7 @@ import os
 import re
 import stat
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speechgmm.errors import InputError, SpeechGMMWarning
+from speechgmm.resampling import resample, upsampling_message
 
 # What libsndfile reads by itself. Headerless ".raw" is left out: nothing in it says what rate it has.
 AUDIO_SUFFIXES = frozenset(
@@ -22,6 +24,9 @@ AUDIO_SUFFIXES = frozenset(
 
 # Peak to peak, in full scale: one step of 16-bit audio. A recording that stays below it holds nothing.
 SILENCE = 2.0**-15
+
+# Samples that a long file is read at a time.
+BLOCK = 1 << 19
 
 # Times in manifests are often rounded, so `end` may lie this far (s) beyond the last sample.
 END_TOLERANCE = 1e-3
@@ -124,50 +129,42 @@ def read_audio(
         _check_header(path, file)
         rate: int = file.samplerate
         if start is None and end is None:
-            samples = _decode(path, file, 0, file.frames)
+            first, stop = 0, file.frames
         else:
-            samples = _decode(path, file, *_stretch(path, file.frames, rate, start, end))
-    return _mono(path, samples, rate, start or 0.0), rate
+            first, stop = _stretch(path, file.frames, rate, start, end)
+        samples = _read(path, file, _seek(path, file, first), stop, first)
+    mono, low, high = _mono(path, samples, rate, start or 0.0)
+    _check_silence(path, low, high, mono.size / rate, start or 0.0)
+    return mono, rate
 
 
-def resample(samples: NDArray[np.floating[Any]], from_rate: int, to_rate: int) -> NDArray[np.float32]:
-    """Change the sample rate, by soxr at its high quality ("HQ").
-
-    Parameters
-    ----------
-    samples : ndarray of float, shape (n_samples,)
-    from_rate, to_rate : int > 0
-        In Hz. If they are equal, the samples are returned as they are.
-
-    Returns
-    -------
-    ndarray of float32, shape (about n_samples * to_rate / from_rate,)
+def read_blocks(
+    path: str | Path, start: float | None = None, end: float | None = None, block: int = BLOCK
+) -> Iterator[NDArray[np.float32]]:
+    """The samples that `read_audio` gives, in blocks of `block` samples, for files too long to hold in memory.
 
     Raises
     ------
     InputError
-        If a rate is not positive, `samples` is not one channel of float samples, or is so short that
-        nothing of it is left.
+        As `read_audio`; what only shows in the samples, when its block is reached, and silence at the end.
     """
-    samples = np.asarray(samples)
-    if from_rate <= 0 or to_rate <= 0:
-        raise InputError(f"cannot resample from {from_rate} Hz to {to_rate} Hz: rates must be above 0")
-    if samples.ndim != 1 or samples.dtype.kind != "f":
-        raise InputError(
-            f"`samples` has shape {samples.shape} and type {samples.dtype}; resampling takes one channel of "
-            "float samples (channels not mixed down, or integers not scaled to [-1, 1]?)"
-        )
-    mono = samples.astype(np.float32, copy=False)
-    if from_rate == to_rate:
-        return mono
-    import soxr
-
-    resampled: NDArray[np.float32] = soxr.resample(mono, from_rate, to_rate, quality="HQ")
-    if not resampled.size:
-        raise InputError(
-            f"{mono.size} samples at {from_rate} Hz are too short to resample: none is left at {to_rate} Hz"
-        )
-    return resampled
+    with _open(path) as file:
+        _check_header(path, file)
+        rate: int = file.samplerate
+        whole = start is None and end is None
+        first, stop = (0, file.frames) if whole else _stretch(path, file.frames, rate, start, end)
+        low, high = math.inf, -math.inf
+        origin = _seek(path, file, first)
+        # soundfile would seek after every read, and MP3 and Opus lose what frames before hold of the next.
+        file.seekable = lambda: False
+        for begin in range(origin, stop, block):
+            samples = _read(path, file, begin, min(begin + block, stop), first)
+            if not len(samples):
+                continue  # before the stretch, or of a length that was an estimate
+            mono, least, most = _mono(path, samples, rate, begin / rate)
+            low, high = min(low, least), max(high, most)
+            yield mono
+        _check_silence(path, low, high, (stop - first) / rate, first / rate)
 
 
 def load_audio(
@@ -204,16 +201,6 @@ def load_audio(
         # Without the path, so that Python shows a loop over many files one warning instead of thousands.
         warnings.warn(upsampling_message(1, file_rate, sample_rate), SpeechGMMWarning, stacklevel=2)
     return resample(samples, file_rate, sample_rate)
-
-
-def upsampling_message(n_files: int, file_rate: int, sample_rate: int) -> str:
-    """The text of the warning about low-rate audio, for callers that warn once for many files."""
-    files = "1 audio file" if n_files == 1 else f"{n_files} audio files"
-    return (
-        f"{files} at {file_rate} Hz brought up to {sample_rate} Hz: the upper band, {file_rate / 2:g} to "
-        f"{sample_rate / 2:g} Hz, is empty, so features from it tell recordings apart, not voices "
-        f"(work at {file_rate} Hz instead?)"
-    )
 
 
 def _open(path: str | Path) -> Any:
@@ -328,29 +315,46 @@ def _stretch(
     return first, stop
 
 
-def _decode(path: str | Path, file: Any, first: int, stop: int) -> NDArray[np.float32]:
-    """Samples [first, stop), shape (n_samples,) or (n_samples, n_channels)."""
+def _seek(path: str | Path, file: Any, first: int) -> int:
+    """Go to a sample, or, where the format does not allow that, stay at the beginning; say which sample is next."""
     import soundfile
 
     # libsndfile's seek in Ogg Vorbis may land a window away from where it was sent; some codecs cannot seek.
-    origin = first if file.format != "OGG" and file.seekable() else 0
-    shape = (stop - origin,) if file.channels == 1 else (stop - origin, file.channels)
+    if not first or file.format == "OGG" or not file.seekable():
+        return 0
+    try:
+        file.seek(first)
+    except soundfile.LibsndfileError as error:
+        raise _damaged(path, file, first, error) from error
+    return first
+
+
+def _read(path: str | Path, file: Any, begin: int, stop: int, first: int) -> NDArray[np.float32]:
+    """The next samples of a file, [begin, stop), without those before `first`.
+
+    Shape (n_samples,) or (n_samples, n_channels). There are fewer only where the file's length was an estimate.
+    """
+    import soundfile
+
+    shape = (stop - begin,) if file.channels == 1 else (stop - begin, file.channels)
     try:
         samples = np.empty(shape, dtype=np.float32)
-        if origin:
-            file.seek(origin)
         n_read = file.buffer_read_into(samples, "float32")
     except (soundfile.LibsndfileError, MemoryError) as error:
-        raise InputError(
-            f"{path}: cannot be decoded up to sample {stop} of {file.frames} ({_reason(error)}): "
-            f"damaged, or cut short ({_CUT_SHORT})"
-        ) from error
-    if n_read < len(samples) and (origin + n_read <= first or _length_is_known(path, file)):
+        raise _damaged(path, file, stop, error) from error
+    if n_read < len(samples) and (begin + n_read <= first or _length_is_known(path, file)):
         raise InputError(
             f"{path}: cut short: its header promises {file.frames} samples, but decoding ends after "
-            f"{origin + n_read} ({_CUT_SHORT})"
+            f"{begin + n_read} ({_CUT_SHORT})"
         )
-    return samples[first - origin : n_read]
+    return samples[max(0, first - begin) : n_read]
+
+
+def _damaged(path: str | Path, file: Any, stop: int, error: Exception) -> InputError:
+    return InputError(
+        f"{path}: cannot be decoded up to sample {stop} of {file.frames} ({_reason(error)}): "
+        f"damaged, or cut short ({_CUT_SHORT})"
+    )
 
 
 def _length_is_known(path: str | Path, file: Any) -> bool:
@@ -369,8 +373,10 @@ def _length_is_known(path: str | Path, file: Any) -> bool:
     return any(mark in frame for mark in (b"Xing", b"Info", b"VBRI"))
 
 
-def _mono(path: str | Path, samples: NDArray[np.float32], rate: int, start: float) -> NDArray[np.float32]:
-    """The mean of the channels; neither NaN, nor infinite, nor silent."""
+def _mono(
+    path: str | Path, samples: NDArray[np.float32], rate: int, start: float
+) -> tuple[NDArray[np.float32], float, float]:
+    """The mean of the channels, and its least and greatest; neither NaN nor infinite."""
     low, high = float(samples.min()), float(samples.max())  # NaN shows in both
     if not (math.isfinite(low) and math.isfinite(high)):
         row = int(np.argmin(np.isfinite(samples).reshape(len(samples), -1).all(axis=1)))
@@ -382,10 +388,14 @@ def _mono(path: str | Path, samples: NDArray[np.float32], rate: int, start: floa
         # float64, because a sum of valid float32 samples may be infinite
         samples = samples.mean(axis=1, dtype=np.float64).astype(np.float32)
         low, high = float(samples.min()), float(samples.max())
+    return samples, low, high
+
+
+def _check_silence(path: str | Path, low: float, high: float, seconds: float, start: float) -> None:
+    """Refuse samples that do not differ."""
     if high - low < SILENCE:
         raise InputError(
-            f"{path}: silent in the {samples.size / rate:.6g} s from {start:g} s: all samples lie "
+            f"{path}: silent in the {seconds:.6g} s from {start:g} s: all samples lie "
             "within one step of 16-bit audio (a muted microphone, an empty channel, or channels that cancel "
             "one another?)"
         )
-    return samples

@@ -1,8 +1,10 @@
 """Audio files to samples: every format, every stretch, every way a file can be broken."""
 
 import os
+import re
 import struct
 import threading
+import tracemalloc
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,10 +20,10 @@ from speechgmm.audio import (
     audio_info,
     load_audio,
     read_audio,
-    resample,
-    upsampling_message,
+    read_blocks,
 )
 from speechgmm.errors import InputError, SpeechGMMWarning
+from speechgmm.resampling import resample, upsampling_message
 
 RATE = 16000
 
@@ -60,6 +62,11 @@ def write(path, samples, file_format, subtype, sample_rate=RATE):
         )
     soundfile.write(path, samples, sample_rate, format=file_format, subtype=subtype)
     return path
+
+
+def joined(path, start=None, end=None, block=5000):
+    """What `read_blocks` gives, in one array."""
+    return np.concatenate([*read_blocks(path, start, end, block)])
 
 
 @pytest.fixture
@@ -242,49 +249,104 @@ def test_end_may_exceed_the_file_by_a_millisecond(wav):
     ],
 )
 def test_impossible_stretches(wav, start, end, message):
-    with pytest.raises(InputError, match=message):
-        read_audio(wav, start, end)
+    for function in (read_audio, joined):
+        with pytest.raises(InputError, match=message):
+            function(wav, start, end)
 
 
-# ------------------------------------------------------------------ resampling
+# ------------------------------------------------------------------ in blocks
 
 
-@pytest.mark.parametrize(("from_rate", "to_rate"), [(8000, 16000), (44100, 16000), (16000, 8000)])
-def test_resampled_tone_keeps_frequency_and_amplitude(from_rate, to_rate):
-    def tone(rate):
-        return 0.5 * np.sin(2 * np.pi * 440 * np.arange(rate) / rate)
-
-    resampled = resample(tone(from_rate), from_rate, to_rate)
-    assert resampled.dtype == np.float32
-    assert resampled.shape == (to_rate,)
-    # "HQ" is 20-bit: 1e-6 of full scale; 1e-5 leaves room for float32. The filter's ends are left out.
-    middle = slice(to_rate // 10, -to_rate // 10)
-    np.testing.assert_allclose(resampled[middle], tone(to_rate)[middle], rtol=0, atol=1e-5)
-
-
-def test_resample_is_soxr():
-    samples = noise()
-    np.testing.assert_array_equal(resample(samples, 16000, 11025), soxr.resample(samples, 16000, 11025, "HQ"))
-
-
-def test_equal_rates_return_the_samples():
-    samples = noise()
-    assert resample(samples, RATE, RATE) is samples
-
-
+# The bits of the whole in any blocks. No block is a multiple of an MP3's 1152 samples but one.
+@pytest.mark.parametrize("n_channels", [1, 2])
 @pytest.mark.parametrize(
-    ("samples", "rates", "message"),
-    [
-        (noise(10), (0, 8000), "from 0 Hz to 8000 Hz: rates must be above 0"),
-        (noise(10), (8000, -1), "from 8000 Hz to -1 Hz: rates must be above 0"),
-        (noise(10, 2), (8000, 16000), r"`samples` has shape \(10, 2\).*not mixed down"),
-        (np.arange(10, dtype=np.int16), (8000, 16000), "type int16.*not scaled"),
-        (noise(1), (48000, 8000), "1 samples at 48000 Hz are too short to resample: none is left at 8000 Hz"),
-    ],
+    "suffix",
+    sorted(FORMAT_OF_SUFFIX),
 )
-def test_what_resample_refuses(samples, rates, message):
-    with pytest.raises(InputError, match=message):
-        resample(samples, *rates)
+def test_blocks_are_the_whole(tmp_path, suffix, n_channels):
+    path = write(tmp_path / f"voice{suffix}", noise(3 * RATE, n_channels), *FORMAT_OF_SUFFIX[suffix])
+    whole, _ = read_audio(path)
+    for block in (997, 1152, 8000, RATE, 3 * RATE, 1 << 19):
+        blocks = list(read_blocks(path, block=block))
+        assert [part.size for part in blocks[:-1]] == [block] * (len(blocks) - 1)
+        assert all(part.dtype == np.float32 and part.ndim == 1 for part in blocks)
+        np.testing.assert_array_equal(np.concatenate(blocks), whole)
+    np.testing.assert_array_equal(joined(path, block=97)[:4000], whole[:4000])
+
+
+def test_the_last_sample_of_an_opus_file_in_a_block_of_its_own(tmp_path):
+    path = write(tmp_path / "voice.opus", noise(), "OGG", "OPUS")
+    np.testing.assert_array_equal(joined(path, block=RATE - 1), read_audio(path)[0])
+
+
+@pytest.mark.parametrize("n_channels", [1, 2])
+@pytest.mark.parametrize(
+    "suffix",
+    [".wav", ".flac", ".aiff", ".mp3", ".ogg", ".opus"],
+)
+def test_blocks_are_the_stretch(tmp_path, suffix, n_channels):
+    path = write(tmp_path / f"voice{suffix}", noise(3 * RATE, n_channels), *FORMAT_OF_SUFFIX[suffix])
+    for stretch in [
+        (0.0, 0.5),
+        (0.10005, 0.20005),
+        (1.00003, 2.00003),
+        (2.95, 3.0),
+        (0.3, None),
+        (None, 0.7),
+    ]:
+        samples, _ = read_audio(path, *stretch)
+        for block in (997, 4096, 3 * RATE):
+            np.testing.assert_array_equal(joined(path, *stretch, block), samples)
+
+
+def test_blocks_of_a_format_that_cannot_seek(tmp_path):
+    path = write(tmp_path / "voice.wav", noise(), "WAV", "G721_32")
+    whole, _ = read_audio(path)
+    np.testing.assert_array_equal(joined(path, block=997), whole)
+    np.testing.assert_array_equal(joined(path, 0.25, 0.5, 5000), whole[4000:8000])
+
+
+def test_blocks_before_a_stretch_are_left_out(tmp_path):
+    path = write(tmp_path / "voice.wav", noise(), "WAV", "G721_32")
+    whole, _ = read_audio(path)
+    for block in (997, 2000, 4000):
+        np.testing.assert_array_equal(joined(path, 0.25, 0.5, block), whole[4000:8000])
+
+
+def test_a_file_in_blocks_is_never_whole_in_memory(tmp_path):
+    path = write(tmp_path / "long.wav", noise(40 * RATE, 2), "WAV", "PCM_16")  # 5 MB of float32
+    list(read_blocks(path, block=1000))  # imports what it needs
+    tracemalloc.start()
+    try:
+        for block in read_blocks(path, block=1000):
+            assert block.size == 1000
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 200_000
+
+
+def test_blocks_are_not_read_ahead_and_the_file_is_closed(wav, monkeypatch):
+    sizes, files = [], []
+    original = soundfile.SoundFile.buffer_read_into
+
+    def spy(self, buffer, dtype):
+        sizes.append(len(buffer))
+        files.append(self)
+        return original(self, buffer, dtype)
+
+    monkeypatch.setattr(soundfile.SoundFile, "buffer_read_into", spy)
+    blocks = read_blocks(wav, 0.5, 0.9, 2000)
+    assert next(blocks).size == 2000
+    assert sizes == [2000]
+    blocks.close()
+    assert files[0].closed
+    assert joined(wav, 0.5, 0.9, 2000).size == 6400
+    assert sizes == [2000, 2000, 2000, 2000, 400]
+    assert files[-1].closed
+
+
+# ------------------------------------------------------------------ at another rate
 
 
 def test_load_audio_reads_and_resamples(wav):
@@ -308,18 +370,12 @@ def test_bringing_up_the_rate_warns_once(tmp_path):
         load_audio(path, 4000)
 
 
-def test_upsampling_message_counts_files():
-    assert upsampling_message(1, 8000, 16000).startswith("1 audio file at 8000 Hz brought up to 16000 Hz")
-    assert upsampling_message(30, 8000, 16000).startswith("30 audio files at 8000 Hz")
-    assert "4000 to 8000 Hz, is empty" in upsampling_message(30, 8000, 16000)
-
-
 # ------------------------------------------------------------------ files that cannot be used
 
 
 def both_refuse(path, message):
-    """Neither the header nor the samples can be read, and both say the same."""
-    for function in (audio_info, read_audio, load_audio):
+    """Neither the header nor the samples can be read, and all say the same."""
+    for function in (audio_info, read_audio, load_audio, joined):
         with pytest.raises(InputError, match=message) as caught:
             function(path)
         assert str(caught.value).startswith(f"{path}: ")
@@ -366,8 +422,9 @@ def test_truncated_files(tmp_path, suffix, share):
     path = write(tmp_path / f"voice{suffix}", noise(4 * RATE), *FORMAT_OF_SUFFIX[suffix])
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(InputError, match=r"voice\.\w+: .*cut short"):
-        read_audio(path)
+    for function in (read_audio, joined):
+        with pytest.raises(InputError, match=r"voice\.\w+: .*cut short"):
+            function(path)
 
 
 @pytest.mark.parametrize("subtype", [*sorted(STEPS), "IMA_ADPCM", "GSM610"])
@@ -422,9 +479,16 @@ def test_truncated_flac_is_read_up_to_the_cut(tmp_path):
     path.write_bytes(content[: len(content) // 2])
     np.testing.assert_array_equal(read_audio(path, 0.0, 0.5)[0], whole[:8000])
     with pytest.raises(
-        InputError, match=r"cannot be decoded up to sample 56000 of 64000 \(.*\): damaged, or cut"
+        InputError, match=r"cannot be decoded up to sample 48000 of 64000 \(.*\): damaged, or cut"
     ):
         read_audio(path, 3.0, 3.5)
+    found = []
+    with pytest.raises(
+        InputError, match=r"cannot be decoded up to sample \d+ of 64000 \(.*\): damaged, or cut"
+    ):
+        found.extend(read_blocks(path, block=1000))
+    assert 20 < len(found) < 40
+    np.testing.assert_array_equal(np.concatenate(found), whole[: 1000 * len(found)])
 
 
 def test_damaged_flac(tmp_path):
@@ -434,6 +498,8 @@ def test_damaged_flac(tmp_path):
     path.write_bytes(bytes(content))
     with pytest.raises(InputError, match=r"cannot be decoded up to sample 64000 of 64000 \(.*\): damaged"):
         read_audio(path)
+    with pytest.raises(InputError, match=r"cannot be decoded up to sample \d+ of 64000 \(.*\): damaged"):
+        joined(path)
 
 
 def test_flac_without_a_length(tmp_path):
@@ -452,8 +518,10 @@ def test_truncated_mp3_names_what_is_missing(tmp_path):
     path.write_bytes(path.read_bytes()[:-1000])
     with pytest.raises(
         InputError, match=r"cut short: its header promises 64000 samples, but decoding ends after \d+"
-    ):
+    ) as caught:
         read_audio(path)
+    with pytest.raises(InputError, match=re.escape(str(caught.value))):
+        joined(path)
 
 
 @pytest.mark.parametrize("tag", [b"", b"ID3\x04\x00\x00\x00\x00\x02\x00" + bytes(248) + b"Info" + bytes(4)])
@@ -470,6 +538,9 @@ def test_mp3_without_a_length_header(tmp_path, tag):
     info = audio_info(path)
     assert samples.size < info.n_samples  # the estimate is too long, and that must not count as cut short
     assert samples.size == pytest.approx(4 * 44100, abs=3 * 1152)
+    for block in (1152, 44100, samples.size, 1 << 19):
+        # The last bits are the business of another test.
+        np.testing.assert_allclose(joined(path, block=block), samples, rtol=0, atol=2e-7)
 
 
 @pytest.mark.parametrize(
@@ -512,9 +583,21 @@ def test_samples_that_are_not_finite(tmp_path, bad, n_channels):
         samples[8000, 1] = -bad  # infinities of opposite signs must not warn on their way to the mean
     path = write(tmp_path / "broken.wav", samples, "WAV", "FLOAT")
     for start in (None, 0.25):
-        with pytest.raises(InputError, match=r"broken\.wav: the sample at 0\.5 s is NaN or infinite"):
-            read_audio(path, start)
+        for function in (read_audio, joined):
+            with pytest.raises(InputError, match=r"broken\.wav: the sample at 0\.5 s is NaN or infinite"):
+                function(path, start)
     assert read_audio(path, end=0.5)[0].size == 8000
+    assert joined(path, end=0.5).size == 8000
+
+
+def test_a_late_sample_that_is_not_finite_shows_when_its_block_is_reached(tmp_path):
+    samples = noise()
+    samples[12_345] = np.nan
+    path = write(tmp_path / "broken.wav", samples, "WAV", "FLOAT")
+    found = []
+    with pytest.raises(InputError, match=r"broken\.wav: the sample at 0\.77156\d s is NaN or infinite"):
+        found.extend(read_blocks(path, block=1000))
+    np.testing.assert_array_equal(np.concatenate(found), samples[:12_000])
 
 
 def test_double_beyond_float32(tmp_path):
@@ -528,24 +611,43 @@ def test_double_beyond_float32(tmp_path):
 @pytest.mark.parametrize("level", [0.0, 0.25, -1.0])
 def test_silence(tmp_path, level):
     path = write(tmp_path / "muted.wav", np.full(RATE, level, dtype=np.float32), "WAV", "PCM_16")
-    with pytest.raises(InputError, match=r"muted\.wav: silent in the 1 s from 0 s: .*muted microphone"):
-        read_audio(path)
+    for function in (read_audio, joined):
+        with pytest.raises(InputError, match=r"muted\.wav: silent in the 1 s from 0 s: .*muted microphone"):
+            function(path)
 
 
 def test_silent_stretch(tmp_path):
     samples = noise()
     samples[8000:] = 0.0
     path = write(tmp_path / "half.wav", samples, "WAV", "PCM_16")
-    assert read_audio(path)[0].size == RATE
-    with pytest.raises(InputError, match=r"half\.wav: silent in the 0\.25 s from 0\.6 s"):
-        read_audio(path, 0.6, 0.85)
+    assert read_audio(path)[0].size == joined(path, block=1000).size == RATE
+    for function in (read_audio, joined):
+        with pytest.raises(InputError, match=r"half\.wav: silent in the 0\.25 s from 0\.6 s"):
+            function(path, 0.6, 0.85)
+
+
+def test_silence_of_all_blocks_shows_at_the_end(tmp_path):
+    path = write(tmp_path / "muted.wav", np.full(RATE, 0.25, dtype=np.float32), "WAV", "FLOAT")
+    found = []
+    with pytest.raises(InputError, match=r"muted\.wav: silent in the 1 s from 0 s"):
+        found.extend(read_blocks(path, block=1000))
+    assert len(found) == 16
+
+
+def test_blocks_that_are_silent_each_but_differ_are_not_silence(tmp_path):
+    steps = np.repeat(np.array([0.0, 2.0**-15, 0.0, 2.0**-14], np.float32), 1000)
+    path = write(tmp_path / "steps.wav", steps, "WAV", "FLOAT")
+    np.testing.assert_array_equal(joined(path, block=1000), steps)
+    with pytest.raises(InputError, match="silent"):
+        joined(path, end=0.0625, block=500)  # of the first step alone
 
 
 def test_channels_that_cancel(tmp_path):
     one = noise()
     path = write(tmp_path / "opposed.wav", np.stack([one, -one], axis=1), "WAV", "FLOAT")
-    with pytest.raises(InputError, match=r"silent .*channels that cancel one another"):
-        read_audio(path)
+    for function in (read_audio, joined):
+        with pytest.raises(InputError, match=r"silent .*channels that cancel one another"):
+            function(path)
 
 
 def test_one_step_of_16_bit_is_not_silence(tmp_path):
@@ -596,3 +698,5 @@ def test_real_speech(speech_data: Path, pattern):
     np.testing.assert_array_equal(load_audio(path, 4000), soxr.resample(expected, rate, 4000, "HQ"))
     stop = round(0.2 * rate)
     np.testing.assert_array_equal(read_audio(path, 0.1, 0.2)[0], expected[stop // 2 : stop])
+    np.testing.assert_array_equal(joined(path), expected)
+    np.testing.assert_array_equal(joined(path, 0.1, 0.2, 333), expected[stop // 2 : stop])
