@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from speechgmm import cli_manifest
-from speechgmm.cli_shared import DataDir, Jobs, Label, Output, counted, finish, new_app
+from speechgmm.cli_features import features_command
+from speechgmm.cli_shared import DataDir, Jobs, Label, Output, Split, counted, finish, listed, new_app
 from speechgmm.errors import SpeechGMMError
 
 if TYPE_CHECKING:
-    from speechgmm.features.extract import Problem
     from speechgmm.scorer import Decision
 
 app = new_app(name="speechgmm")
 app.add_typer(cli_manifest.app, name="manifest")
+app.command("features")(features_command)
 
 # The figures of a class, as `trainer.ClassReport` has them.
 CLASS_COLUMNS = (
@@ -38,7 +39,6 @@ class Format(StrEnum):
     jsonl = "jsonl"
 
 
-Split = Annotated[str | None, typer.Option("--split", help="Use the utterances of this split only.")]
 Threshold = Annotated[
     float | None,
     typer.Option(
@@ -63,6 +63,10 @@ def train_command(
         int | None, typer.Option("--seed", help="The same seed gives the same bits [default: 0].")
     ] = None,
     split: Split = None,
+    store: Annotated[
+        Path | None,
+        typer.Option("--store", help="Feature store: keeps the frames, which are then trained on from disk."),
+    ] = None,
     data_dir: DataDir = None,
     jobs: Jobs = -1,
 ) -> None:
@@ -83,13 +87,19 @@ def train_command(
     require_writable(output)
     with shown_progress() as progress:
         result = train(
-            utterances, label, features=settings.features, settings=training, n_jobs=jobs, progress=progress
+            utterances,
+            label,
+            features=settings.features,
+            settings=training,
+            store=store,
+            n_jobs=jobs,
+            progress=progress,
         )
     result.model.save(output)
     columns = (label, *map(_spoken, CLASS_COLUMNS[1:]))
     print_table("", columns, [tuple(asdict(report).values()) for report in result.classes])
     print(f"{output}: {counted(len(result.classes), 'class', 'classes')} of {label!r}")
-    finish(_listed(result.problems))
+    finish(listed(result.problems))
 
 
 @app.command("classify")
@@ -114,7 +124,7 @@ def classify_command(
     utterances, missing = from_files(audio)
     with shown_progress() as progress:
         outcome = classify(loaded, utterances, threshold=threshold, n_jobs=jobs, progress=progress)
-    problems = [*missing, *_listed(outcome.problems)]
+    problems = [*missing, *listed(outcome.problems)]
     if not outcome.decisions:
         finish(problems, "; no file can be used", code=2)
     _print_decisions(outcome.decisions, format)
@@ -155,7 +165,7 @@ def evaluate_command(
     )
     if json_file is not None:
         write_atomically(json_file, json.dumps(result.to_dict(), indent=2, ensure_ascii=False) + "\n")
-    finish(_listed(result.problems))
+    finish(listed(result.problems))
 
 
 @app.command("inspect")
@@ -236,16 +246,6 @@ def _row(decision: "Decision") -> dict[str, Any]:
         "score": decision.score,
         "frames": decision.n_frames,
     }
-
-
-def _listed(problems: Sequence["Problem"]) -> list[str]:
-    """Problems as texts that name their utterance once."""
-    return [
-        problem.message
-        if problem.message.startswith(problem.utterance)
-        else f"{problem.utterance}: {problem.message}"
-        for problem in problems
-    ]
 
 
 def _version(asked: bool) -> None:

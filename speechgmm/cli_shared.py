@@ -6,9 +6,12 @@ Exit codes: 0 all done, 1 done but for some files (they are listed), 2 nothing d
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from speechgmm.features.extract import Problem
 
 Jobs = Annotated[int, typer.Option("--jobs", "-j", help="Workers; -1 for all cores.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same bits.")]
@@ -17,6 +20,7 @@ DataDir = Annotated[
     Path | None,
     typer.Option("--data-dir", help="Folder that audio paths start from [default: the manifest's]."),
 ]
+Split = Annotated[str | None, typer.Option("--split", help="Use the utterances of this split only.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="File to write.")]
 
 
@@ -45,3 +49,13 @@ def finish(problems: Sequence[str], rest: str = "; everything else is done", cod
             print(f"problem: {problem}", file=sys.stderr)
         print(f"{counted(len(problems), 'problem')}{rest}", file=sys.stderr)
         raise typer.Exit(code)
+
+
+def listed(problems: Sequence["Problem"]) -> list[str]:
+    """Problems as texts that name their utterance once."""
+    return [
+        problem.message
+        if problem.message.startswith(problem.utterance)
+        else f"{problem.utterance}: {problem.message}"
+        for problem in problems
+    ]

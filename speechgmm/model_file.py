@@ -17,8 +17,8 @@ from speechgmm.features.config import FeatureConfig
 from speechgmm.files import canonical_json, write_atomically
 from speechgmm.manifest import UNWRITABLE
 
-# Format 1 holds variances; 2, written only where it is needed, says what kind of covariance each mixture has.
-FORMAT = 2
+# Format 1 holds variances; 2 says what kind of covariance each mixture has; 3 has today's names of feature settings.
+FORMAT = 3
 KIND = "speechgmm classifier"
 # The answer for utterances that no class explains.
 UNKNOWN = "unknown"
@@ -26,7 +26,10 @@ UNKNOWN = "unknown"
 KEY = "speechgmm"
 TENSORS = ("n_components", "weights", "means", "covariances")
 FIELDS = {"kind", "format", "label", "labels", "features", "posterior_scale", "log_priors", "record"}
-NEW_FIELDS = {2: {"covariance_types"}}
+NEW_FIELDS = {2: {"covariance_types"}, 3: {"covariance_types"}}
+# Feature settings as formats 1 and 2 named them, and what speech activity yes or no is called now.
+OLD_NAMES = {"n_mels": "n_filters", "mel_scale": "frequency_scale"}
+OLD_ACTIVITY = {False: "none", True: "energy"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,17 +115,16 @@ class Model:
 
         mixtures = (*self.mixtures, self.background)
         types = [mixture.covariance_type for mixture in mixtures]
-        plain = set(types) == {"diag"}
-        covariances = [mixture.covariances if plain else mixture.covariances.ravel() for mixture in mixtures]
         tensors = {
             "n_components": np.array([mixture.n_components for mixture in mixtures], np.int64),
             "weights": np.concatenate([mixture.weights for mixture in mixtures]),
             "means": np.concatenate([mixture.means for mixture in mixtures]),
-            "covariances": np.concatenate(covariances),
+            "covariances": np.concatenate([mixture.covariances.ravel() for mixture in mixtures]),
         }
         header = {
             "kind": KIND,
-            **({"format": 1} if plain else {"format": 2, "covariance_types": types}),
+            "format": FORMAT,
+            "covariance_types": types,
             "label": self.label,
             "labels": list(self.labels),
             "features": None if self.features is None else self.features.to_dict(),
@@ -150,7 +152,7 @@ class Model:
         """
         header, tensors = _read(Path(path))
         try:
-            mixtures = _mixtures(tensors, header.get("covariance_types"))
+            mixtures = _mixtures(tensors, header.get("covariance_types"), header["format"])
             return cls(
                 label=_typed(header, "label", str),
                 labels=tuple(_texts(header, "labels")),
@@ -204,7 +206,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     return header, tensors
 
 
-def _mixtures(tensors: Mapping[str, NDArray[Any]], types: Any) -> list[Mixture]:
+def _mixtures(tensors: Mapping[str, NDArray[Any]], types: Any, version: int) -> list[Mixture]:
     """Cut the joined arrays into mixtures; `types` is None in files of format 1."""
     counts = tensors["n_components"]
     if counts.dtype != np.int64 or counts.ndim != 1 or counts.size < 2 or counts.min() < 1:
@@ -213,7 +215,7 @@ def _mixtures(tensors: Mapping[str, NDArray[Any]], types: Any) -> list[Mixture]:
         _require_rows(name, tensors[name], counts.sum())
     bounds = np.cumsum(counts)[:-1]
     means = np.split(tensors["means"], bounds)
-    if types is None:
+    if version == 1:
         _require_rows("covariances", tensors["covariances"], counts.sum())
         types, covariances = ["diag"] * counts.size, np.split(tensors["covariances"], bounds)
     else:
@@ -290,7 +292,17 @@ def _number(name: str, value: Any) -> float:
 def _features(header: Mapping[str, Any]) -> FeatureConfig | None:
     if header["features"] is None:
         return None
+    settings = dict(_typed(header, "features", dict))
+    if header["format"] < 3:
+        new = sorted(set(OLD_NAMES.values()) & settings.keys())
+        if new:
+            raise InputError(
+                f"field `features`: unknown feature setting {new[0]!r} in format {header['format']}"
+            )
+        settings = {OLD_NAMES.get(name, name): value for name, value in settings.items()}
+        activity = settings.get("speech_activity", False)
+        settings["speech_activity"] = OLD_ACTIVITY[activity] if isinstance(activity, bool) else activity
     try:
-        return FeatureConfig.from_dict(_typed(header, "features", dict))
+        return FeatureConfig.from_dict(settings)
     except InputError as error:
         raise InputError(f"field `features`: {error}") from error

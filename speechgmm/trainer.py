@@ -5,11 +5,11 @@ import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from speechgmm.audio import audio_info
 from speechgmm.em.coordinates import Float64s, Floats
 from speechgmm.em.fit import FitResult, fit
 from speechgmm.em.initialise import kmeans
@@ -17,6 +17,7 @@ from speechgmm.em.mixture import Mixture
 from speechgmm.errors import InputError, SpeechGMMWarning
 from speechgmm.features.config import FeatureConfig
 from speechgmm.features.extract import FeatureExtractor, Problem
+from speechgmm.features.reading import suitable_config
 from speechgmm.manifest import Utterance, fingerprint, quoted
 from speechgmm.model_file import Model
 from speechgmm.parallel import Progress, check_jobs, largest_first, no_progress, one_blas_thread
@@ -38,7 +39,6 @@ from speechgmm.training_frames import (
 )
 from speechgmm.version import __version__
 
-BEST_RATE = 16000
 # Frames times components from which a second thread helps; less is over before.
 WORTH_THREADS = 1_000_000
 
@@ -97,6 +97,7 @@ def train(
     *,
     features: FeatureConfig | Mapping[str, Any] | None = None,
     settings: TrainingSettings | None = None,
+    store: str | Path | None = None,
     n_jobs: int = 1,
     progress: Progress = no_progress,
 ) -> Training:
@@ -111,6 +112,9 @@ def train(
         A mapping gives some of the settings of a `FeatureConfig`. Where it gives no sample rate, or nothing is
         given at all, it is the most common one of the files, at most 16 kHz.
     settings : TrainingSettings, optional
+    store : path, optional
+        Folder of a feature store. Frames are kept there, or taken from there, and trained on from disk, so memory does
+        not grow with the amount of speech.
     n_jobs : int
         Workers; the model is the same bits for any number.
     progress : callable
@@ -134,9 +138,8 @@ def train(
             f"utterance ids occur twice: {quoted(repeated)}; `speechgmm manifest check` lists them"
         )
     if not isinstance(features, FeatureConfig):
-        given = dict(features or {})
-        features = FeatureConfig.from_dict({"sample_rate": common_rate(utterances)} | given)
-    extraction = FeatureExtractor(features).extract(utterances, n_jobs, progress)
+        features = suitable_config(utterances, features or {})
+    extraction = FeatureExtractor(features).extract(utterances, n_jobs, progress, store)
     if not extraction.frames:
         raise InputError(
             f"none of the {len(utterances)} utterances can be used; the first: {extraction.problems[0].message}"
@@ -162,18 +165,6 @@ def train(
         progress=progress,
     )
     return Training(training.model, training.classes, extraction.problems)
-
-
-def common_rate(utterances: Sequence[Utterance]) -> int:
-    """The most common sample rate of the files (in Hz, at most 16000), judged by up to 100 of them."""
-    step = -(-len(utterances) // 100)
-    rates: Counter[int] = Counter()
-    for utterance in utterances[::step]:
-        try:
-            rates[audio_info(utterance.audio).sample_rate] += 1
-        except InputError:
-            continue  # extraction will say what is wrong with it
-    return min(BEST_RATE, max(rates, key=lambda rate: (rates[rate], -rate))) if rates else BEST_RATE
 
 
 def train_on_frames(
@@ -249,9 +240,9 @@ def train_on_frames(
 def _report(group: ClassFrames, fitted: _Fitted) -> ClassReport:
     return ClassReport(
         label=group.label,
-        files=len(group.lengths),
+        files=len(group.pieces),
         seconds=round(group.seconds, 3),
-        frames=len(group.frames),
+        frames=group.frames.n_frames,
         components=fitted.final.mixture.n_components,
         iterations=fitted.n_iterations,
         converged=fitted.final.converged,
@@ -269,9 +260,9 @@ def _fit_all(
 ) -> list[_Fitted]:
     """Fit every class, and the background as one more, largest first."""
     everyone = background_frames(classes, settings.n_components)
-    carried = min(max(components), max(1, everyone.n_part // FRAMES_PER_COMPONENT))
+    carried = min(max(components), max(1, everyone.part.n_frames // FRAMES_PER_COMPONENT))
     jobs = [*zip(classes, components, strict=True), (everyone, carried)]
-    sizes = [len(group.frames) * count for group, count in jobs]
+    sizes = [group.frames.n_frames * count for group, count in jobs]
     progress("mixtures", 0, len(jobs))
     return largest_first(
         lambda job: _fit_class(job[0], job[1], floor, settings),
@@ -289,15 +280,14 @@ def _fit_class(group: ClassFrames, n_components: int, floor: Float64s, settings:
         "tolerance": settings.tolerance,
         "variance_floor": floor,
     }
-    part = group.frames[: group.n_part]
     start = kmeans(
-        part,
+        group.part,
         n_components,
         covariance_type=settings.covariance_type,
         seed=class_seed(settings.seed, group.label),
         variance_floor=floor,
     )
-    first = fit(part, start, **options)
+    first = fit(group.part, start, **options)
     if not group.n_held_out:
         return _Fitted(first, first.mixture, first.n_iterations)
     final = fit(group.frames, first.mixture, **options)
@@ -311,7 +301,7 @@ def class_seed(seed: int, label: str) -> int:
 
 def _posterior_scale(classes: Sequence[ClassFrames], mixtures: Sequence[Mixture]) -> float:
     """κ fitted to the held-out utterances, scored by mixtures that were fitted without them."""
-    held_out = [frames for group in classes for frames in group.held_out()]
+    held_out = [frames for group in classes for frames in group.held_out]
     if not held_out or len(classes) < 2:
         return USUAL_POSTERIOR_SCALE
     truth = np.repeat(np.arange(len(classes)), [group.n_held_out for group in classes])

@@ -3,12 +3,14 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from speechgmm.em.coordinates import Float64s, Floats, reference_variance, require_frames
 from speechgmm.em.mixture import LARGEST
 from speechgmm.em.moments import moments
+from speechgmm.em.sources import PieceSource
 from speechgmm.errors import InputError, SpeechGMMWarning
 from speechgmm.files import sha256_of_text
 from speechgmm.model_file import UNKNOWN
@@ -24,29 +26,33 @@ HELD_OUT = 5
 
 @dataclass(frozen=True, eq=False)
 class ClassFrames:
-    """The frames of a class; those of the utterances that are held out come last."""
+    """The frames of a class, an array or memory map for each utterance; those that are held out come last."""
 
     label: str
-    frames: Floats
-    lengths: tuple[int, ...]
+    pieces: tuple[Floats, ...]
     n_held_out: int
     seconds: float
 
-    @property
-    def n_part(self) -> int:
-        """Frames that are not held out."""
-        return sum(self.lengths[: len(self.lengths) - self.n_held_out])
+    @cached_property
+    def frames(self) -> PieceSource:
+        """All of them."""
+        return PieceSource(self.pieces)
 
-    def held_out(self) -> list[Floats]:
+    @cached_property
+    def part(self) -> PieceSource:
+        """Those that are not held out."""
+        return PieceSource(self.pieces[: len(self.pieces) - self.n_held_out])
+
+    @property
+    def held_out(self) -> tuple[Floats, ...]:
         """Frames of each utterance that is held out."""
-        bounds = np.cumsum(self.lengths)[:-1]
-        return np.split(self.frames, bounds)[len(self.lengths) - self.n_held_out :]
+        return self.pieces[len(self.pieces) - self.n_held_out :]
 
 
 def gather(
     frames: Sequence[Floats], labels: Sequence[str], ids: Sequence[str], seconds: Sequence[float]
 ) -> list[ClassFrames]:
-    """The utterances of each class joined, classes sorted, held-out utterances last."""
+    """The utterances of each class, classes sorted, held-out utterances last; no frame is copied."""
     if not len(frames) == len(labels) == len(ids) == len(seconds) or len(frames) == 0:
         raise InputError(
             f"{len(frames)} `frames`, {len(labels)} `labels`, {len(ids)} `ids` and {len(seconds)} `seconds` given; "
@@ -54,9 +60,11 @@ def gather(
         )
     require_labels(labels)
     n_features = require_frames(frames[0], name="frames[0]").shape[1]
+    checked = [require_utterance(array, index, n_features) for index, array in enumerate(frames)]
+    dtype = np.result_type(*{array.dtype for array in checked})
     members: dict[str, list[int]] = {}
-    for index, (array, value) in enumerate(zip(frames, labels, strict=True)):
-        if np.abs(require_utterance(array, index, n_features)).max() > LARGEST:
+    for index, (array, value) in enumerate(zip(checked, labels, strict=True)):
+        if max(array.max(), -array.min()) > LARGEST:
             raise InputError(
                 f"`frames[{index}]` has values so large that their squares overflow; scale them down"
             )
@@ -75,8 +83,7 @@ def gather(
         classes.append(
             ClassFrames(
                 label=value,
-                frames=np.concatenate([frames[index] for index in rows]),
-                lengths=tuple(len(frames[index]) for index in rows),
+                pieces=tuple(checked[index].astype(dtype, copy=False) for index in rows),
                 n_held_out=max(1, len(rows) // HELD_OUT) if len(rows) > 1 else 0,
                 seconds=sum(seconds[index] for index in rows),
             )
@@ -106,10 +113,12 @@ def pooled_variance(classes: Sequence[ClassFrames]) -> Float64s:
 
 def component_counts(classes: Sequence[ClassFrames], asked: int) -> list[int]:
     """How many components each class can carry; one warning for all that carry fewer than asked for."""
-    counts = [min(asked, max(1, group.n_part // FRAMES_PER_COMPONENT)) for group in classes]
+    counts = [min(asked, max(1, group.part.n_frames // FRAMES_PER_COMPONENT)) for group in classes]
     fewer = [(group, count) for group, count in zip(classes, counts, strict=True) if count < asked]
     if fewer:
-        listed = ", ".join(f"{group.label} ({group.n_part} frames): {count}" for group, count in fewer[:10])
+        listed = ", ".join(
+            f"{group.label} ({group.part.n_frames} frames): {count}" for group, count in fewer[:10]
+        )
         more = f", and {len(fewer) - 10} more" if len(fewer) > 10 else ""
         warnings.warn(
             f"{len(fewer)} of {len(classes)} classes have too few frames for {asked} components "
@@ -123,6 +132,7 @@ def component_counts(classes: Sequence[ClassFrames], asked: int) -> list[int]:
 def background_frames(classes: Sequence[ClassFrames], n_components: int) -> ClassFrames:
     """An even choice of frames, as many of every class as far as they go."""
     share = max(1, BACKGROUND_FRAMES_PER_COMPONENT * n_components // len(classes))
-    chosen = [group.frames[:: -(-len(group.frames) // share)] for group in classes]
-    frames = np.concatenate(chosen)
-    return ClassFrames("", frames, (len(frames),), 0, 0.0)
+    chosen = tuple(
+        group.frames.rows(slice(None, None, -(-group.frames.n_frames // share))) for group in classes
+    )
+    return ClassFrames("", chosen, 0, 0.0)

@@ -1,4 +1,4 @@
-"""Model files: the bytes of a released version, exact round trips, and every way a file can be wrong.
+"""Model files of format 1, exact round trips, and every way a file can be wrong.
 
 The golden file `golden/model_v1.safetensors` holds the values written out below. It was made with
 
@@ -57,6 +57,26 @@ HEADER = {
     "log_priors": [-1.3862943611198906, -0.2876820724517809],  # log 1/4, log 3/4
     "record": {"version": "0.1.0", "settings": {"seed": 7}, "classes": [{"label": "anna", "files": 3}]},
 }
+# What the features above are called today.
+FEATURES = {
+    "sample_rate": 8000,
+    "window_length": 0.025,
+    "hop_length": 0.01,
+    "window": "hann",
+    "pre_emphasis": 0.95,
+    "n_filters": 23,
+    "frequency_scale": "slaney",
+    "low_frequency": 50.0,
+    "high_frequency": 3800.0,
+    "n_coefficients": 2,
+    "top_db": 60.0,
+    "delta_orders": 0,
+    "delta_width": 3,
+    "delta_method": "polynomial",
+    "normalisation": "mean",
+    "speech_activity": "energy",
+    "activity_range": 35.0,
+}
 # Two components for anna, one for zoë, two for the background.
 ARRAYS = {
     "n_components": np.array([2, 1, 2], np.int64),
@@ -73,6 +93,16 @@ def write(path, header, arrays):
     Path(path).write_bytes(safetensors.numpy.save(arrays, {"speechgmm": text}))
 
 
+def assert_holds(path, header, arrays):
+    """The file holds this header and these arrays, and is small."""
+    assert path.stat().st_size < 4000
+    with safetensors.safe_open(path, framework="np") as file:
+        assert json.loads(file.metadata()["speechgmm"]) == header
+        assert {*file.keys()} == arrays.keys()
+        for name, array in arrays.items():
+            np.testing.assert_array_equal(file.get_tensor(name), array, strict=True)
+
+
 def hand_made(**changes):
     """The model of the golden file, built here."""
     parts = [slice(0, 2), slice(2, 3), slice(3, 5)]
@@ -86,7 +116,7 @@ def hand_made(**changes):
         "background": background,
         "posterior_scale": 0.125,
         "log_priors": np.log([0.25, 0.75]),
-        "features": FeatureConfig(**HEADER["features"]),
+        "features": FeatureConfig(**FEATURES),
         "record": HEADER["record"],
     }
     return Model(**(values | changes))
@@ -111,11 +141,11 @@ HUGE = 10**400  # valid JSON, beyond float64
 
 
 def test_the_released_format_still_loads_with_the_right_values():
-    assert FORMAT == 2, "a new format: keep this file and its test, and add a golden file of the new one"
+    assert FORMAT == 3, "a new format: keep this file and its test, and add a golden file of the new one"
     model = Model.load(GOLDEN)
     assert model.label == "speaker"
     assert model.labels == ("anna", "zoë")
-    assert model.features.to_dict() == HEADER["features"]
+    assert model.features.to_dict() == FeatureConfig().to_dict() | FEATURES
     assert model.posterior_scale == 0.125
     np.testing.assert_array_equal(model.log_priors, [-1.3862943611198906, -0.2876820724517809])
     assert model.record == HEADER["record"]
@@ -129,11 +159,33 @@ def test_the_released_format_still_loads_with_the_right_values():
 
 
 def test_the_golden_file_is_small_and_holds_what_this_file_says():
-    assert GOLDEN.stat().st_size < 4000
-    arrays = safetensors.numpy.load(GOLDEN.read_bytes())
-    assert arrays.keys() == ARRAYS.keys()
-    for name, array in ARRAYS.items():
-        np.testing.assert_array_equal(arrays[name], array)
+    assert_holds(GOLDEN, HEADER, ARRAYS)
+
+
+@pytest.mark.parametrize(("written", "meant"), [(True, "energy"), (False, "none")])
+def test_speech_activity_yes_or_no_is_called_by_its_name_now(tmp_path, written, meant):
+    model = load_edited(tmp_path, edited("features.speech_activity", written))
+    assert model.features == FeatureConfig(**(FEATURES | {"speech_activity": meant}))
+
+
+def test_settings_that_are_not_given_keep_their_defaults(tmp_path):
+    model = load_edited(tmp_path, edited("features", {"n_coefficients": 2, "delta_orders": 0, "n_mels": 24}))
+    assert model.features == FeatureConfig(n_coefficients=2, delta_orders=0, n_filters=24)
+    assert model.features.speech_activity == "none"
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_setting_under_both_names_is_refused(tmp_path, order):
+    both = [("n_mels", 23), ("n_filters", 30)][::order]
+    others = {name: value for name, value in HEADER["features"].items() if name != "n_mels"}
+    path = tmp_path / "both.safetensors"
+    write(path, json.dumps(edited("features", others | dict(both))), ARRAYS)
+    with pytest.raises(FormatError, match=r"field `features`: .*(n_mels|n_filters)"):
+        Model.load(path)
+
+
+def test_values_that_were_allowed_then_are_still_read(tmp_path):
+    assert load_edited(tmp_path, edited("features.top_db", 300.0)).features.top_db == 300.0
 
 
 @pytest.mark.parametrize(
@@ -410,7 +462,8 @@ def test_a_field_of_the_wrong_type_is_named(tmp_path, name, value):
             "field `kind` must be 'speechgmm classifier'; this is another kind of file",
         ),
         ("format", 2, "field `covariance_types` is missing"),
-        ("format", 3, r"`format` is 3; this speechgmm reads up to 2 \(install a newer speechgmm\)"),
+        ("format", 3, "field `covariance_types` is missing"),
+        ("format", 4, r"`format` is 4; this speechgmm reads up to 3 \(install a newer speechgmm\)"),
         ("format", 0, "field `format` is 0; it must be a whole number from 1"),
         ("format", "1", "field `format` is '1'; it must be a whole number"),
         ("format", 1.0, r"field `format` is 1\.0; it must be a whole number"),
@@ -433,14 +486,19 @@ def test_a_field_of_the_wrong_type_is_named(tmp_path, name, value):
         ("features.colour", 3, "field `features`: unknown feature setting 'colour'"),
         ("features.window", "kaiser", "field `features`: feature setting `window` is 'kaiser'"),
         ("features.window", [], r"field `features`: feature setting `window` is \[\]"),
-        ("features.n_mels", "23", "field `features`: feature setting `n_mels` is '23'"),
-        ("features.n_mels", 0, "field `features`: feature setting `n_mels` is 0"),
+        # Under today's names.
+        ("features.n_mels", "23", "field `features`: feature setting `n_filters` is '23'"),
+        ("features.n_mels", 0, "field `features`: feature setting `n_filters` is 0"),
+        ("features.mel_scale", "bark", "field `features`: feature setting `frequency_scale` is 'bark'"),
         ("features.hop_length", float("nan"), "field `features`: feature setting `hop_length` is nan"),
         ("features.speech_activity", 1, "field `features`: feature setting `speech_activity` is 1"),
+        ("features.speech_activity", "yes", "field `features`: feature setting `speech_activity` is 'yes'"),
+        ("features.speech_activity", [], r"field `features`: feature setting `speech_activity` is \[\]"),
+        ("features.speech_activity", None, "field `features`: feature setting `speech_activity` is None"),
         ("labels", ["anna", "unknown"], "unknown"),
         ("posterior_scale", HUGE, "`posterior_scale`"),
         ("log_priors", [0, HUGE], "`log_priors`"),
-        ("features.n_mels", HUGE, "`features`.*`n_mels`"),
+        ("features.n_mels", HUGE, "`features`.*`n_filters`"),
         ("features.preset", [], r"field `features`: there is no feature preset \[\]"),
         (
             "features",

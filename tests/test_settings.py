@@ -22,14 +22,29 @@ def read(tmp_path):
 
 def test_a_file_gives_its_settings_and_leaves_the_others(read):
     settings = read(
-        '[features]\nn_mels = 24\nhop_length = 0.008\n\n[training]\nn_components = 4\npriors = "training"\n'
+        '[features]\nn_filters = 24\nhop_length = 0.008\n\n[training]\nn_components = 4\npriors = "training"\n'
         "tolerance = 0\nvariance_floor = 1e-3\nseed = 12345678901234567890\n"
     )
-    assert settings.features == {"n_mels": 24, "hop_length": 0.008}
+    assert settings.features == {"n_filters": 24, "hop_length": 0.008}
     assert settings.training == TrainingSettings(
         n_components=4, priors="training", tolerance=0, variance_floor=1e-3, seed=12345678901234567890
     )
     assert settings.training.max_iterations == 100
+
+
+def test_a_preset_and_settings_of_every_type(read):
+    text = (
+        '[features]\npreset = "kaldi"\nsample_rate = 8000\nremove_offset = false\nspeech_activity = "gmm"\n'
+        'shifted_deltas = "7-1-3-7"\nscale = 1\n'
+    )
+    assert read(text).features == {
+        "preset": "kaldi",
+        "sample_rate": 8000,
+        "remove_offset": False,
+        "speech_activity": "gmm",
+        "shifted_deltas": "7-1-3-7",
+        "scale": 1,
+    }
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "[training]\n", "[features]\n[training]\n"])
@@ -164,8 +179,12 @@ def test_a_file_that_cannot_be_read(tmp_path):
     ("text", "message"),
     [
         ("n_mel = 24", "unknown feature setting 'n_mel'"),
-        ("n_mels = 0", "feature setting `n_mels` is 0"),
-        ('n_mels = "24"', "feature setting `n_mels` is '24'"),
+        ("n_mels = 24", "unknown feature setting 'n_mels'; known are .*, n_filters, "),
+        ('mel_scale = "htk"', "unknown feature setting 'mel_scale'; known are .*, frequency_scale, "),
+        ("speech_activity = true", "feature setting `speech_activity` is True; it must be like 'none'"),
+        ('speech_activity = "yes"', "feature setting `speech_activity` is 'yes'; it can be none, energy, "),
+        ("n_filters = 0", "feature setting `n_filters` is 0"),
+        ('n_filters = "24"', "feature setting `n_filters` is '24'"),
         ('window = "kaiser"', "feature setting `window` is 'kaiser'"),
         ('preset = "mfcc"', "there is no feature preset 'mfcc'"),
     ],

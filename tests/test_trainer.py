@@ -19,13 +19,16 @@ import pytest
 from speechgmm import trainer as trainer_module
 from speechgmm.em import initialise
 from speechgmm.errors import InputError, SpeechGMMWarning
+from speechgmm.features import extract, reading
 from speechgmm.features.config import FeatureConfig
 from speechgmm.features.extract import FeatureExtractor
+from speechgmm.features.reading import common_rate
 from speechgmm.manifest import Utterance, fingerprint, read_manifest
 from speechgmm.model_file import Model
 from speechgmm.scorer import Scorer
 from speechgmm.settings import TrainingSettings
-from speechgmm.trainer import ClassReport, class_seed, common_rate, train, train_on_frames
+from speechgmm.trainer import ClassReport, class_seed, train, train_on_frames
+from speechgmm.training_frames import gather
 from speechgmm.version import __version__
 
 ROOT = Path(__file__).parent.parent
@@ -391,6 +394,8 @@ def test_features_can_be_a_mapping_a_configuration_or_left_out(voices):
     explicit = train(voices, features={**FEATURES, "sample_rate": 6000}, settings=SMALL).model.features
     assert explicit == FeatureConfig(sample_rate=6000, **FEATURES)
     assert train(voices, settings=SMALL).model.features == FeatureConfig(sample_rate=8000)
+    preset = train(voices, features={"preset": "kaldi", "delta_orders": 0}, settings=SMALL).model.features
+    assert preset == FeatureConfig.preset("kaldi", sample_rate=8000, delta_orders=0)
     with pytest.raises(InputError, match="unknown feature setting 'n_mel'"):
         train(voices, features={"n_mel": 20})
 
@@ -412,10 +417,70 @@ def test_the_common_rate_is_the_most_common_one_up_to_16_khz(tmp_path, write_ton
 def test_the_common_rate_looks_at_a_sample_of_many_files(monkeypatch):
     looked = []
     info = type("Info", (), {"sample_rate": 8000})
-    monkeypatch.setattr(trainer_module, "audio_info", lambda path: looked.append(path.name) or info)
+    monkeypatch.setattr(reading, "audio_info", lambda path: looked.append(path.name) or info)
     many = [Utterance(f"{index}", Path(f"{index}.wav")) for index in range(1000)]
     assert common_rate(many) == 8000
     assert looked == [f"{index}.wav" for index in range(0, 1000, 10)]
+
+
+# --- frames of several types, and from a store
+
+
+@pytest.mark.parametrize("odd", [0, 7, 17])
+def test_utterances_of_both_types_train_as_float64_all(odd):
+    frames, labels = made_frames()
+    # Far from zero float32 has few digits: what float64 has more of must not be lost.
+    narrow = [array + np.float32(5000) for array in frames]
+    wide = [array.astype(np.float64) for array in narrow]
+    wide[odd] = frames[odd].astype(np.float64) + 5000
+    mixed = [*narrow[:odd], wide[odd], *narrow[odd + 1 :]]
+    settings = TrainingSettings(n_components=3)
+    of_mixed, of_wide, of_narrow = (
+        train_on_frames(given, labels, settings=settings).model for given in (mixed, wide, narrow)
+    )
+    for name in ("mixtures", "background", "posterior_scale", "record"):
+        assert getattr(of_mixed, name) == getattr(of_wide, name)
+    own = "abc".index(labels[odd])
+    assert of_narrow.mixtures[own] != of_wide.mixtures[own]
+    classes = gather(mixed, labels, [str(index) for index in range(18)], [0.0] * 18)
+    assert {piece.dtype for group in classes for piece in group.pieces} == {np.dtype(np.float64)}
+
+
+def test_whole_numbers_count_as_float64():
+    rng = np.random.default_rng(0)
+    labels = ["a", "b"] * 4
+    frames = [rng.integers(0, 40, (50, 3)).astype(np.int16) for _ in labels]
+    model = train_on_frames(frames, labels, settings=SMALL).model
+    wider = train_on_frames([array.astype(np.float64) for array in frames], labels, settings=SMALL).model
+    assert model.mixtures == wider.mixtures
+    assert model.background == wider.background
+
+
+def test_frames_in_a_store_give_the_same_file(tmp_path, voices, monkeypatch):
+    bad = Utterance("bad", tmp_path / "bad.wav", labels={"speaker": "bass"})
+    bad.audio.write_bytes(b"RIFF, but not for long")
+
+    def trained(store=None, n_jobs=1):
+        training = train([*voices, bad], features=FEATURES, settings=SMALL, store=store, n_jobs=n_jobs)
+        return saved(training.model, tmp_path), training.classes, training.problems
+
+    plain = trained()
+    assert trained(tmp_path / "store") == plain
+    opened = []
+    open_utterance = extract.open_utterance
+    monkeypatch.setattr(
+        extract, "open_utterance", lambda one, config: opened.append(one.id) or open_utterance(one, config)
+    )
+    for n_jobs in (1, 2):
+        assert trained(str(tmp_path / "store"), n_jobs) == plain  # now from the store
+    assert opened == ["bad", "bad"]
+    assert b"store" not in plain[0]
+
+
+def test_a_store_that_cannot_be_is_refused(tmp_path, voices):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(InputError, match="file: is a file; a feature store is a folder"):
+        train(voices, features=FEATURES, settings=SMALL, store=tmp_path / "file")
 
 
 # --- threads

@@ -13,7 +13,11 @@ def main() -> None:
     recipe.compare(
         select(recipe.utterances(CORPUS, "fsdd/utterances.jsonl"), "train"),
         "digit",
-        {"normalisation": ["none", "mean_variance"], "delta_width": [2, 4], "speech_activity": [False, True]},
+        {
+            "normalisation": ["none", "mean_variance"],
+            "delta_width": [2, 4],
+            "speech_activity": ["none", "energy"],
+        },
         [32, 64],
         [
             lambda utterance, first=first: first <= int(utterance.label("take")) < first + 5

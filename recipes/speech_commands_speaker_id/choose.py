@@ -16,7 +16,7 @@ def main() -> None:
     recipe.compare(
         utterances,
         "speaker",
-        {"n_coefficients": [20, 30, 40], "delta_orders": [0, 1], "speech_activity": [False, True]},
+        {"n_coefficients": [20, 30, 40], "delta_orders": [0, 1], "speech_activity": ["none", "energy"]},
         [8, 16, 32],
         [lambda utterance, fold=fold: words.index(utterance.label("word")) % 3 == fold for fold in range(3)],
     )

@@ -1,6 +1,41 @@
-"""Audio becomes frames: cepstra, deltas, speech activity, normalisation."""
+"""Audio becomes frames: cepstra, deltas, normalisation, speech activity, and a store for them.
 
-from speechgmm.features.config import FeatureConfig
-from speechgmm.features.extract import Extraction, FeatureExtractor, Problem
+Names are loaded when they are first used: compiled code takes a moment.
+"""
 
-__all__ = ["Extraction", "FeatureConfig", "FeatureExtractor", "Problem"]
+from typing import TYPE_CHECKING
+
+from speechgmm.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from speechgmm.features.config import FeatureConfig
+    from speechgmm.features.extract import Extraction, FeatureExtractor, Outcome, Problem
+    from speechgmm.features.imported import export_features, import_features, read_features
+    from speechgmm.features.normalise import FrameStatistics, SlidingNormaliser, normalise
+    from speechgmm.features.store import FeatureStore
+
+__all__ = [
+    "Extraction",
+    "FeatureConfig",
+    "FeatureExtractor",
+    "FeatureStore",
+    "FrameStatistics",
+    "Outcome",
+    "Problem",
+    "SlidingNormaliser",
+    "export_features",
+    "import_features",
+    "normalise",
+    "read_features",
+]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "config": ("FeatureConfig",),
+        "extract": ("Extraction", "FeatureExtractor", "Outcome", "Problem"),
+        "imported": ("export_features", "import_features", "read_features"),
+        "normalise": ("FrameStatistics", "SlidingNormaliser", "normalise"),
+        "store": ("FeatureStore",),
+    },
+)

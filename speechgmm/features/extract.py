@@ -1,23 +1,27 @@
 """Utterances become frames, in parallel, one bad file never stopping the others."""
 
-import math
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from speechgmm.audio import audio_info, read_audio, resample, upsampling_message
 from speechgmm.errors import InputError, SpeechGMMWarning
-from speechgmm.features.activity import active_frames
-from speechgmm.features.cepstra import CepstralAnalyser
+from speechgmm.features.activity import speech_frames
+from speechgmm.features.cepstra import Allocate, CepstralAnalyser, empty, require_samples
 from speechgmm.features.config import FeatureConfig
 from speechgmm.features.dynamics import add_deltas
 from speechgmm.features.normalise import normalise
-from speechgmm.manifest import Segment, Utterance
-from speechgmm.parallel import Progress, Workers, check_jobs, no_progress, one_blas_thread, ordered_map
+from speechgmm.features.reading import Reading, duration_of, open_utterance
+from speechgmm.features.store import FeatureStore, FeatureWriter
+from speechgmm.features.store_files import allocate as allocate_in
+from speechgmm.manifest import Segment, Utterance, quoted, read_manifest
+from speechgmm.parallel import Progress, Workers, check_jobs, no_progress, parallel_map, worker_count
+from speechgmm.resampling import upsampling_message
 
 Float32s = NDArray[np.float32]
 
@@ -25,11 +29,12 @@ Float32s = NDArray[np.float32]
 # processes pay, but only where there are so many files that starting them does not matter.
 SHORT = 3.0
 MANY = 10_000
-BATCH = 256
 SAMPLED = 16
+# Utterances that a worker takes at a time, at most: threads and processes.
+BATCHES: dict[Workers, int] = {"threads": 32, "processes": 256}
 
-# How far the resampler looks to either side (seconds).
-RESAMPLER_REACH = 0.02
+# Frames moved at a time.
+ROWS = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -62,13 +67,33 @@ class Extraction:
 
 
 @dataclass(frozen=True, eq=False)
-class _Outcome:
-    """What became of one utterance: frames, or a message."""
+class Outcome:
+    """What became of one utterance.
 
-    frames: Float32s | None
-    seconds: float
-    file_rate: int
+    Attributes
+    ----------
+    utterance : Utterance
+    frames : (n_frames, n_features) float32, or None
+        None where it could not be used, or where a store has them.
+    seconds : float
+        Its length.
+    message : str
+        Why it could not be used.
+    file_rate : int
+        Of its file, in Hz; 0 where a store had its frames.
+    speech_found : bool
+        False where speech could not be told from silence, and all frames were kept.
+    key : str
+        Its name in the store, if there is one.
+    """
+
+    utterance: Utterance
+    frames: Float32s | None = None
+    seconds: float = 0.0
     message: str = ""
+    file_rate: int = 0
+    speech_found: bool = True
+    key: str = ""
 
 
 class FeatureExtractor:
@@ -103,11 +128,14 @@ class FeatureExtractor:
         InputError
             If there are no samples, or they are not floats of a sensible size.
         """
-        with one_blas_thread():
-            return self._frames(_as_float32(samples))
+        samples = require_samples(samples, self.config)
+        reading = Reading(lambda: [samples], samples.size, self.config.sample_rate, slice(None), 0.0)
+        frames, speech_found = self._frames(reading)
+        self._warn([], [] if speech_found else ["samples"])
+        return frames
 
     def from_utterance(self, utterance: Utterance) -> Float32s:
-        """Frames of one utterance, read from its file.
+        """Frames of one utterance, read from its file; a long one is read in blocks.
 
         Of an utterance with start or end only that stretch is read, and as much around it as its windows and
         deltas reach; its frames are those of the whole file with start <= time < end. What looks at a whole
@@ -118,10 +146,9 @@ class FeatureExtractor:
         InputError
             If the file cannot be used; the message names it.
         """
-        with one_blas_thread():
-            samples, file_rate, keep = self._read(utterance)
-            self._warn_of_low_rates([file_rate])
-            return self._frames(samples, keep)
+        reading, frames, speech_found = self._read(utterance)
+        self._warn([reading.file_rate], [] if speech_found else [utterance.id])
+        return frames
 
     def from_segments(self, utterance: Utterance, segments: Sequence[Segment]) -> list[Float32s]:
         """Frames of stretches of an utterance, cut from the features of the whole of it.
@@ -134,10 +161,12 @@ class FeatureExtractor:
             If a segment is empty or reaches beyond the utterance, or speech activity is on: it drops frames,
             and with them the time of the others.
         """
-        if self.config.speech_activity:
+        if self.config.speech_activity != "none":
             raise InputError("segments need every frame in its place; switch `speech_activity` off")
-        frames = self.from_utterance(utterance)
-        length = len(frames) * self.config.hop_samples / self.config.sample_rate
+        reading, frames, _ = self._read(utterance)
+        self._warn([reading.file_rate], [])
+        # Times of alignments are often those of whole frames.
+        length = max(reading.seconds, len(frames) * self.config.hop_samples / self.config.sample_rate)
         pieces = []
         for segment in segments:
             if not 0 <= segment.start < segment.end:
@@ -148,155 +177,225 @@ class FeatureExtractor:
             if segment.end > length + 1e-3:
                 raise InputError(
                     f"{utterance.id}: segment {segment.label!r} ends at {segment.end:g} s; "
-                    f"the utterance's frames end at {length:g} s"
+                    f"the utterance ends at {length:g} s"
                 )
             first, stop = self.config.frame_range(segment.start, segment.end)
             first = min(first, len(frames) - 1)
             pieces.append(frames[first : max(stop, first + 1)])
         return pieces
 
-    def extract(
-        self, utterances: Sequence[Utterance], n_jobs: int = 1, progress: Progress = no_progress
-    ) -> Extraction:
-        """Frames of many utterances.
+    def stream(
+        self, utterances: Sequence[Utterance], n_jobs: int = 1, ordered: bool = True
+    ) -> Iterator[Outcome]:
+        """What becomes of each of many utterances, as they are done; few of them wait in memory.
 
         Parameters
         ----------
         utterances : sequence of Utterance
         n_jobs : int
             Workers; the frames do not depend on it. Fewer than 10,000 short files take one in any case: more
-            would be slower.
+            would be slower. `joblib.parallel_config` may choose another backend.
+        ordered : bool
+            In the order given, or as they come.
+        """
+        return self._outcomes(utterances, n_jobs, ordered, None)
+
+    def extract(
+        self,
+        utterances: Sequence[Utterance] | str | Path,
+        n_jobs: int = 1,
+        progress: Progress = no_progress,
+        store: FeatureStore | str | Path | None = None,
+    ) -> Extraction:
+        """Frames of many utterances.
+
+        Parameters
+        ----------
+        utterances : sequence of Utterance, or path of a manifest
+        n_jobs : int
+            See `stream`.
         progress : callable
             Told ("features", utterances done, utterances in all).
+        store : FeatureStore or path of its folder, optional
+            Keeps the frames, and gives those it has already; the frames of the result are then views of its files,
+            and memory does not grow with their number.
 
         Returns
         -------
         Extraction
-            With a `Problem` for every utterance that could not be read.
+            With a `Problem` for every utterance that could not be used.
         """
-        done: list[tuple[Utterance, _Outcome]] = []
-        with one_blas_thread():
-            for utterance, outcome in zip(utterances, self._outcomes(utterances, n_jobs), strict=True):
-                done.append((utterance, outcome))
-                progress("features", len(done), len(utterances))
-        good = [(utterance, outcome) for utterance, outcome in done if outcome.frames is not None]
-        self._warn_of_low_rates([outcome.file_rate for _, outcome in good])
-        return Extraction(
-            utterances=tuple(utterance for utterance, _ in good),
-            frames=tuple(outcome.frames for _, outcome in good if outcome.frames is not None),
-            seconds=tuple(outcome.seconds for _, outcome in good),
-            problems=tuple(
-                Problem(utterance.id, outcome.message)
-                for utterance, outcome in done
-                if outcome.frames is None
-            ),
+        if isinstance(utterances, str | Path):
+            utterances = read_manifest(utterances)
+        if store is None:
+            done = _collected(self.stream(utterances, n_jobs), len(utterances), progress)
+        else:
+            if not isinstance(store, FeatureStore):
+                store = FeatureStore(store, self.config)
+            done = self._stored(utterances, n_jobs, progress, store)
+        self._warn(
+            [one.file_rate for one in done if one.file_rate],
+            [one.utterance.id for one in done if not one.speech_found],
         )
+        return _extraction(done)
 
-    def _outcomes(self, utterances: Sequence[Utterance], n_jobs: int) -> Iterator[_Outcome]:
-        """What becomes of each utterance, in order, by the workers that suit their length."""
+    def _stored(
+        self, utterances: Sequence[Utterance], n_jobs: int, progress: Progress, store: FeatureStore
+    ) -> list[Outcome]:
+        """What becomes of each utterance, the frames in a store."""
+        if store.config != self.config:
+            raise InputError(f"{store.folder}: holds features of other settings than the extractor's")
+        with store.writer() as writer:
+            outcomes = self._outcomes(utterances, n_jobs, True, store)
+            done = _collected(_added(outcomes, store, writer), len(utterances), progress)
+        store.refresh()
+        return [
+            one if one.message else replace(one, frames=store.frames(one.key), seconds=store.seconds(one.key))
+            for one in done
+        ]
+
+    def _outcomes(
+        self, utterances: Sequence[Utterance], n_jobs: int, ordered: bool, store: FeatureStore | None
+    ) -> Iterator[Outcome]:
+        """What becomes of each utterance, by the workers that suit their length."""
         check_jobs(n_jobs)
         sample = utterances[:: -(-len(utterances) // SAMPLED) or 1]
-        seconds = [_seconds(utterance) for utterance in sample]
-        short = sum(seconds) < SHORT * len(seconds)
-        size: int = 1
-        prefer: Workers = "threads"
-        if short and len(utterances) >= MANY:
-            size, prefer = BATCH, "processes"
-        elif short:
+        short = sum(map(duration_of, sample)) < SHORT * len(sample)
+        prefer: Workers = "processes" if short and len(utterances) >= MANY else "threads"
+        if short and prefer == "threads":
             n_jobs = 1
+        size = max(1, min(BATCHES[prefer], len(utterances) // (8 * worker_count(n_jobs))))
         batches = [utterances[start : start + size] for start in range(0, len(utterances), size)]
-        for outcomes in ordered_map(self._attempt_all, batches, n_jobs, prefer):
+        # Not the writer's own, which cannot go to a worker process.
+        allocate: Allocate = empty
+        if store is not None and prefer == "threads":
+            allocate = partial(allocate_in, store.folder)
+        attempt = partial(self._attempt_all, store, allocate)
+        for outcomes in parallel_map(attempt, batches, n_jobs, prefer, ordered):
             yield from outcomes
 
-    def _attempt_all(self, utterances: Sequence[Utterance]) -> list[_Outcome]:
-        # Again, because this may be another process.
-        with one_blas_thread():
-            return [self._attempt(utterance) for utterance in utterances]
+    def _attempt_all(
+        self, store: FeatureStore | None, allocate: Allocate, batch: Sequence[Utterance]
+    ) -> list[Outcome]:
+        # A method, because functions within functions cannot go to every kind of worker.
+        return [self._attempt(utterance, store, allocate) for utterance in batch]
 
-    def _attempt(self, utterance: Utterance) -> _Outcome:
+    def _attempt(self, utterance: Utterance, store: FeatureStore | None, allocate: Allocate) -> Outcome:
+        key = ""
         try:
-            samples, file_rate, keep = self._read(utterance)
-            frames = self._frames(samples, keep)
+            if store is not None:
+                key = store.key_of(utterance)
+                if key in store:
+                    return Outcome(utterance, key=key)
+            reading, frames, speech_found = self._read(utterance, allocate)
         except InputError as error:
-            return _Outcome(None, 0.0, 0, str(error))
-        seconds = samples.size / self.config.sample_rate
-        if utterance.start is not None or utterance.end is not None:
-            seconds = _seconds(utterance)
-        return _Outcome(frames, seconds, file_rate)
+            return Outcome(utterance, message=str(error))
+        return Outcome(utterance, frames, reading.seconds, "", reading.file_rate, speech_found, key)
 
-    def _read(self, utterance: Utterance) -> tuple[Float32s, int, slice]:
-        """Samples at the configured rate, the file's own rate, and which of their frames are the utterance's."""
-        start, end, keep = None, None, slice(None)
-        if utterance.start is not None or utterance.end is not None:
-            start, end, keep = self._stretch(utterance)
-        samples, file_rate = read_audio(utterance.audio, start, end)
-        return resample(samples, file_rate, self.config.sample_rate), file_rate, keep
+    def _read(self, utterance: Utterance, allocate: Allocate = empty) -> tuple[Reading, Float32s, bool]:
+        """What was read of an utterance, its frames, and whether speech was found; an error names the file."""
+        try:
+            reading = open_utterance(utterance, self.config)
+            return reading, *self._frames(reading, allocate)
+        except InputError as error:
+            if str(utterance.audio) in str(error):
+                raise
+            raise InputError(f"{utterance.audio}: {error}") from error
 
-    def _stretch(self, utterance: Utterance) -> tuple[float, float, slice]:
-        """Start and end in seconds of what must be read for an utterance, and its frames within that."""
-        config = self.config
-        info = audio_info(utterance.audio)
-        duration = info.duration
-        end = duration if utterance.end is None else utterance.end
-        if end > duration + 1e-3:
-            raise InputError(
-                f"{utterance.audio}: utterance {utterance.id!r} ends at {end:g} s; the file ends at {duration:g} s"
-            )
-        if (utterance.start or 0.0) >= duration:
-            raise InputError(
-                f"{utterance.audio}: utterance {utterance.id!r} starts at {utterance.start:g} s; "
-                f"the file ends at {duration:g} s"
-            )
-        hop = config.hop_samples / config.sample_rate
-        first, stop = config.frame_range(utterance.start or 0.0, end)
-        first = min(first, int(duration / hop))
-        if utterance.end is None or end >= duration:
-            stop += 1  # a whole file has a frame at its very end
-        context, period = config.context, 1
-        if info.sample_rate != config.sample_rate:
-            # The resampler looks around too, and must begin where a sample of the file and a frame coincide.
-            context += math.ceil(RESAMPLER_REACH / hop)
-            period = config.sample_rate // math.gcd(config.sample_rate, config.hop_samples * info.sample_rate)
-        before = max(0, first - context) // period * period
-        after = min(duration, (stop - 1 + context) * hop)
-        return before * hop, after, slice(first - before, stop - before)
+    def _frames(self, reading: Reading, allocate: Allocate = empty) -> tuple[Float32s, bool]:
+        """The chain from samples to frames, and whether speech was told from silence.
 
-    def _frames(self, samples: Float32s, keep: slice = slice(None)) -> Float32s:
-        """The chain from samples to frames; `keep` cuts before anything looks at the whole of the frames."""
-        config = self.config
-        bands = self._analyser.bands(samples)
-        frames = add_deltas(
-            self._analyser.cepstra(bands, keep), config.delta_orders, config.delta_width, config.delta_method
+        The reading's `keep` cuts before anything looks at the whole of the frames.
+        """
+        config, method = self.config, self.config.normalisation
+        data = self._analyser.analyse(
+            reading.blocks, reading.n_samples, allocate, reading.keep, reading.first_sample
         )
-        bands, frames = bands[keep], frames[keep]
-        if config.speech_activity:
-            frames = frames[active_frames(bands, config.activity_range)]
-        return np.ascontiguousarray(normalise(frames, config.normalisation))
+        add_deltas(data.frames, config)
+        frames, levels = data.frames[reading.keep], data.levels[reading.keep]
+        by_utterance = method in ("mean", "mean_variance")
+        if not by_utterance:
+            normalise(frames, method, config.normalisation_frames, out=frames)
+        speech_found = True
+        if config.speech_activity != "none":
+            chosen = speech_frames(levels, config)
+            speech_found = chosen is not None
+            if chosen is not None:
+                frames = _compacted(frames, chosen)
+            elif config.no_speech == "refuse":
+                raise InputError(
+                    "no speech can be told from silence (a steady noise or hum, speech without a pause, or another "
+                    '`activity_range`?); `no_speech` "keep" keeps all frames'
+                )
+        if by_utterance:
+            normalise(frames, method, config.normalisation_frames, out=frames)
+        return frames, speech_found
 
-    def _warn_of_low_rates(self, file_rates: Sequence[int]) -> None:
-        low = [rate for rate in file_rates if rate < self.config.sample_rate]
+    def _warn(self, file_rates: Sequence[int], silent: Sequence[str]) -> None:
+        """One warning for all files of a low rate, and one for all utterances where speech cannot be told."""
+        rate = self.config.sample_rate
+        low = [file_rate for file_rate in file_rates if file_rate < rate]
         if low:
+            warnings.warn(upsampling_message(len(low), min(low), rate), SpeechGMMWarning, stacklevel=3)
+        if silent:
             warnings.warn(
-                upsampling_message(len(low), min(low), self.config.sample_rate),
+                f"no speech can be told from silence in {quoted(silent)}; all frames are kept",
                 SpeechGMMWarning,
                 stacklevel=3,
             )
 
-
-def _as_float32(samples: NDArray[Any]) -> Float32s:
-    """Samples given by a caller, who may have forgotten to scale integers."""
-    samples = np.asarray(samples)
-    if samples.dtype.kind != "f":
-        raise InputError(
-            f"`samples` are {samples.dtype}; they must be floats in [-1, 1] (divide integers by 2**15?)"
-        )
-    return samples.astype(np.float32, copy=False)
+    def __reduce__(self) -> Any:
+        # Tables and compiled code are made anew where it is unpickled.
+        return type(self), (self.config,)
 
 
-def _seconds(utterance: Utterance) -> float:
-    """How long an utterance is; 0 if its file cannot be read, which its turn will show."""
+def _collected(outcomes: Iterator[Outcome], total: int, progress: Progress) -> list[Outcome]:
+    """All outcomes, with progress."""
+    done = []
+    for outcome in outcomes:
+        done.append(outcome)
+        progress("features", len(done), total)
+    return done
+
+
+def _added(outcomes: Iterator[Outcome], store: FeatureStore, writer: FeatureWriter) -> Iterator[Outcome]:
+    """Outcomes whose frames have gone into a store."""
+    added: set[str] = set()
+    for one in outcomes:
+        message = one.message
+        if one.frames is not None and one.key not in added:
+            message = _changed(one, store)
+            if not message:
+                writer.add(one.key, one.utterance.id, one.frames, one.seconds)
+                added.add(one.key)
+        yield replace(one, frames=None, message=message)
+
+
+def _changed(outcome: Outcome, store: FeatureStore) -> str:
+    """What to say if the audio file is not the one any more that the key is of; else nothing."""
     try:
-        end = audio_info(utterance.audio).duration
-    except InputError:
-        return 0.0
-    return min(end, utterance.end or end) - (utterance.start or 0.0)
+        if store.key_of(outcome.utterance) == outcome.key:
+            return ""
+    except InputError as error:
+        return str(error)
+    return f"{outcome.utterance.audio}: changed while it was read (being written by another program?)"
+
+
+def _extraction(outcomes: Sequence[Outcome]) -> Extraction:
+    good = [(one, one.frames) for one in outcomes if one.frames is not None]
+    return Extraction(
+        utterances=tuple(one.utterance for one, _ in good),
+        frames=tuple(frames for _, frames in good),
+        seconds=tuple(one.seconds for one, _ in good),
+        problems=tuple(Problem(one.utterance.id, one.message) for one in outcomes if one.message),
+    )
+
+
+def _compacted(frames: Float32s, chosen: NDArray[np.bool_]) -> Float32s:
+    """The chosen frames, moved to the front."""
+    n = 0
+    for start in range(0, len(frames), ROWS):
+        block = frames[start : start + ROWS][chosen[start : start + ROWS]]
+        frames[n : n + len(block)] = block
+        n += len(block)
+    return frames[:n]

@@ -65,7 +65,7 @@ def script(utterances: list[speechgmm.Utterance], n_components: int, n_jobs: int
 def ours(utterances: list[speechgmm.Utterance], n_components: int, n_jobs: int) -> float:
     """The whole job with speechgmm; returns the accuracy."""
     features = speechgmm.FeatureConfig.preset(
-        "librosa", sample_rate=8000, window_length=WINDOW / 8000, hop_length=HOP / 8000, n_mels=BANDS
+        "librosa", sample_rate=8000, window_length=WINDOW / 8000, hop_length=HOP / 8000, n_filters=BANDS
     )
     training = speechgmm.train(
         speechgmm.select(utterances, "train"),

@@ -15,7 +15,7 @@ import soxr
 from speechgmm.audio import read_audio
 from speechgmm.features import FeatureConfig, FeatureExtractor
 from speechgmm.manifest_build import from_files
-from speechgmm.parallel import ordered_map
+from speechgmm.parallel import parallel_map
 
 # How fast the copies are played; the voice and the tempo change with it, so no frame occurs twice.
 SPEEDS = (1.0, 0.9, 1.1, 0.8, 1.25, 0.95, 1.05)
@@ -32,7 +32,7 @@ def real_frames(n_frames: int, n_features: int = 60) -> np.ndarray:
     for speed in SPEEDS:
         if total < n_frames:
             paths = [(utterance.audio, speed) for utterance in utterances]
-            parts += list(ordered_map(lambda job: _at_speed(extractor, *job), paths, 2))
+            parts += list(parallel_map(lambda job: _at_speed(extractor, *job), paths, 2))
             total = sum(map(len, parts))
     frames = np.concatenate(parts)[:, :n_features]
     rng = np.random.default_rng(0)
