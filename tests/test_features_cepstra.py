@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.fft
 import scipy.signal
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from speechgmm.errors import InputError
@@ -40,8 +40,11 @@ def analysed(samples, config, size=None, **choices):
     """Frame data of samples given in blocks of one size; the static columns alone."""
     samples = np.asarray(samples, np.float32)
     starts = range(0, samples.size, size or samples.size)
+    # More samples than there are may be announced.
     data = CepstralAnalyser(config).analyse(
-        lambda: (samples[start : start + (size or samples.size)] for start in starts), samples.size, **choices
+        lambda: (samples[start : start + (size or samples.size)] for start in starts),
+        samples.size + 10_000 * bool(size),
+        **choices,
     )
     return data.frames[:, : config.n_statics], data.levels
 
@@ -211,6 +214,18 @@ def test_cepstra_are_within_a_thousandth_of_the_slow_twins(name):
     np.testing.assert_allclose(actual, expected, rtol=0, atol=5e-4)
 
 
+@pytest.mark.parametrize("length", [20, 21])
+@pytest.mark.parametrize("emphasis_by", ["signal", "frame"])
+def test_audio_may_end_anywhere_in_a_window(length, emphasis_by):
+    """Pre-emphasis must not leave a trace of the last sample just beyond the end, whichever frame that is in."""
+    config = in_samples(
+        length, 12, window="rectangular", emphasis_by=emphasis_by, n_filters=4, n_coefficients=4
+    )
+    samples = np.random.default_rng(4).standard_normal(260).astype(np.float32)
+    for n in [*range(1, 50), *range(180, 230)]:  # in the first sixteen frames, and the next
+        assert_equals_twin(samples[:n], config)
+
+
 # What single settings mean.
 
 
@@ -378,12 +393,15 @@ def test_bits_do_not_depend_on_the_blocks_that_audio_comes_in(name):
         assert_same_bits(analysed(samples, config, size), whole)
 
 
-@settings(deadline=None)
-@given(st.sampled_from(sorted(BITS)), st.lists(st.integers(0, 431), max_size=8))
+@pytest.mark.parametrize("name", BITS)
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.integers(0, 431), max_size=8))
+@example([0, 0, 100, 100, 431])
+@example([50, 60, 61, 400])
 def test_bits_do_not_depend_on_blocks_of_unequal_and_no_size(name, cuts):
     config, samples = BITS[name], noise(431)
     blocks = np.split(samples, sorted(cuts))
-    data = CepstralAnalyser(config).analyse(lambda: iter(blocks), samples.size)
+    data = CepstralAnalyser(config).analyse(lambda: iter(blocks), samples.size + 10_000)
     assert_same_bits((data.frames, data.levels), analysed(samples, config))
 
 
@@ -442,11 +460,14 @@ def test_frames_go_into_the_array_that_was_allocated(tmp_path):
     assert isinstance(data.frames, np.memmap)
 
 
-def test_more_samples_may_be_announced_than_come():
-    config = FeatureConfig(sample_rate=8000, delta_orders=0)
+@pytest.mark.parametrize("framing", ["centred", "inside"])
+@pytest.mark.parametrize("top_db", [0.0, 20.0])
+def test_more_samples_may_be_announced_than_come(framing, top_db):
+    config = in_samples(200, 80, framing=framing, top_db=top_db)
     samples = noise(2000)
-    data = CepstralAnalyser(config).analyse(lambda: [samples], 2400)
-    assert_same_bits((data.frames, data.levels), analysed(samples, config))
+    for announced in (2001, 2400, 100_000):
+        data = CepstralAnalyser(config).analyse(lambda: [samples], announced)
+        assert_same_bits((data.frames, data.levels), analysed(samples, config))
 
 
 # Dither.
@@ -463,14 +484,14 @@ def test_dither_is_noise_of_its_standard_deviation_in_scaled_samples():
 
 def test_dither_is_the_same_for_the_same_seed_and_goes_on_beyond_its_blocks():
     config = in_samples(200, 200, dither=0.01)
-    silence = np.zeros(DITHER_BLOCK + 5000)
+    silence = np.zeros(2 * DITHER_BLOCK + 5000)
     frames, levels = analysed(silence, config)
     assert_same_bits(analysed(silence, config), (frames, levels))
-    assert_same_bits(analysed(silence, config, 60_000), (frames, levels))
+    assert_same_bits(analysed(silence, config, 6_000), (frames, levels))
     assert_same_bits([analysed(silence[:4000], config)[0][:-1]], [frames[:20]])
     # A stretch of a file gets the noise of its place there.
-    later, _ = analysed(silence[60_000:], config, first_sample=60_000)
-    assert_same_bits([later[1:]], [frames[301:]])
+    later, _ = analysed(silence[6_000:], config, first_sample=6_000)
+    assert_same_bits([later[1:]], [frames[31:]])
     other, _ = analysed(silence, in_samples(200, 200, dither=0.01, dither_seed=1))
     assert np.abs(other - frames).max(axis=1).min() > 0.1
     assert len(np.unique(frames[:, 1])) == len(frames)

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from speechgmm.errors import InputError
 from speechgmm.features.config import FeatureConfig
-from speechgmm.features.dynamics import add_deltas
+from speechgmm.features.dynamics import add_deltas, with_deltas
 from tests import naive_features
 
 METHODS = ("regression", "polynomial")
@@ -242,3 +243,26 @@ def test_no_temporary_of_the_size_of_the_frames_is_made(choices):
     tracemalloc.stop()
     # 1 000 rows would be 240 kB. What compiled code allocates is a row of sums, and not seen here.
     assert peak < 20_000
+
+
+def test_cepstra_made_elsewhere_get_the_same_deltas():
+    config = FeatureConfig(n_coefficients=13, n_filters=13, delta_width=3, shifted_deltas="7-1-3-7")
+    frames = np.zeros((40, config.n_features), np.float32)
+    frames[:, :13] = np.random.default_rng(0).standard_normal((40, 13))
+    add_deltas(frames, config)
+    given = np.asfortranarray(frames[:, :13], np.float64)
+    np.testing.assert_array_equal(with_deltas(given, delta_width=3, shifted_deltas="7-1-3-7"), frames)
+
+
+@pytest.mark.parametrize(
+    ("cepstra", "settings", "message"),
+    [
+        (np.zeros(13), {}, r"`cepstra` has the shape \(13,\); it must be \(n_frames, n_coefficients\)"),
+        (np.zeros((0, 13)), {}, "at least 1 of each"),
+        (np.zeros((2, 13)), {"n_filters": 20}, "'n_filters' is no setting of deltas; those are delta_method"),
+        (np.zeros((2, 13)), {"delta_width": 0}, "`delta_width` is 0"),
+    ],
+)
+def test_what_cannot_have_deltas_is_refused(cepstra, settings, message):
+    with pytest.raises(InputError, match=message):
+        with_deltas(cepstra, **settings)

@@ -2,6 +2,7 @@
 
 import math
 import pickle
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -11,6 +12,8 @@ import soundfile
 from speechgmm.audio import audio_info, load_audio, read_audio
 from speechgmm.errors import InputError, SpeechGMMWarning
 from speechgmm.features import FeatureConfig, FeatureExtractor
+from speechgmm.features.config import CHOICES
+from speechgmm.features.normalise import normalise
 from speechgmm.features.presets import PRESETS
 from speechgmm.manifest import Segment, Utterance
 
@@ -165,6 +168,43 @@ def test_an_unusable_file_is_named(tmp_path):
     for times in ({}, {"start": 0.1, "end": 0.2}):
         with pytest.raises(InputError, match=r"missing\.wav: cannot be opened \(No such file"):
             FeatureExtractor().from_utterance(Utterance("u", tmp_path / "missing.wav", **times))
+
+
+# --- the order of the steps
+
+
+SLIDING = ("none", "sliding_mean", "sliding_mean_variance", "warping")
+
+
+@pytest.mark.parametrize("normalisation", CHOICES["normalisation"])
+@pytest.mark.parametrize("activity", CHOICES["speech_activity"])
+@pytest.mark.parametrize("framing", CHOICES["framing"])
+def test_the_steps_have_an_order(tmp_path, monkeypatch, normalisation, activity, framing):
+    """Sliding windows see all frames, of which some are dropped then; the mean is that of those which are kept."""
+    monkeypatch.setattr("speechgmm.features.extract.ROWS", 7)
+    n = np.arange(24000)
+    samples = np.random.default_rng(0).standard_normal(24000) * np.where(n % 5000 < 2000, 0.1, 1e-4)
+    soundfile.write(tmp_path / "a.wav", samples, 16000, subtype="FLOAT")
+    steps = {"normalisation": normalisation, "speech_activity": activity}
+    config = FeatureConfig(framing=framing, normalisation_window=0.4, **steps)
+    for times in ({}, {"start": 0.2, "end": 1.3}):
+        utterance = Utterance("u", tmp_path / "a.wav", **times)
+        plain, decided, frames = (
+            FeatureExtractor(one).from_utterance(utterance)
+            for one in (
+                replace(config, normalisation="none", speech_activity="none"),
+                replace(config, normalisation="none"),
+                config,
+            )
+        )
+        kept = [int(np.flatnonzero((plain == row).all(axis=1))[0]) for row in decided]
+        assert kept == sorted(set(kept))
+        assert (len(kept) == len(plain)) == (activity == "none")
+        if normalisation in SLIDING:
+            expected = normalise(plain, normalisation, 40)[kept]
+        else:
+            expected = normalise(plain[kept], normalisation, 40)
+        np.testing.assert_array_equal(frames, expected)
 
 
 # --- segments of utterances

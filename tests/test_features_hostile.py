@@ -101,7 +101,8 @@ UNUSABLE = {
     "inf.wav": (write(with_value(np.inf), subtype="FLOAT"), "the sample at 0.5 s is NaN or infinite"),
     "minus inf.wav": (write(with_value(-np.inf), subtype="DOUBLE"), "the sample at 0.5 s is NaN or infinite"),
     "beyond reason.wav": (write(1e20 * noise(), subtype="FLOAT"), "they must lie in [-1, 1] or near it"),
-    "1 Hz.wav": (write_with_rate(1), "its header says 1 Hz; below 1000 Hz there is no speech"),
+    "1 Hz.wav": (write_with_rate(1), "its header says 1 Hz; speech has from 1000 to 1000000 Hz"),
+    "2 GHz.wav": (write_with_rate(2**31 - 1), "its header says 2147483647 Hz; speech has from 1000 to"),
     "0 Hz.wav": (write_with_rate(0), "cannot be read as audio"),
     "too short for its rate.wav": (
         write(noise(2), 768_000),

@@ -308,7 +308,7 @@ def test_exit_code(monkeypatch, capsys, tmp_path, agreed):
 
 
 def test_without_data_there_is_one_clear_line(monkeypatch):
-    monkeypatch.delenv("SPEECHGMM_DATA")
+    monkeypatch.delenv("SPEECHGMM_DATA", raising=False)
     monkeypatch.setattr("sys.argv", ["preset_agreement.py"])
     with pytest.raises(SystemExit, match="set SPEECHGMM_DATA to the folder that holds LibriSpeech/"):
         preset_agreement.main()

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from speechgmm.corpora.japanese_vowels import load
 from speechgmm.errors import InputError
 from speechgmm.evaluation import Evaluation, judge
-from speechgmm.features.dynamics import add_deltas
+from speechgmm.features.dynamics import with_deltas
 from speechgmm.recipe import Recipe, run
 from speechgmm.scorer import Scorer
 from speechgmm.settings import TrainingSettings
@@ -25,7 +25,12 @@ PUBLISHED = [
 def with_dynamics(utterances: Utterances, delta_width: int) -> Utterances:
     """Frames with deltas, and with how far into the utterance they are (-1 to 1): /ae/ is a movement."""
     return [
-        (np.column_stack([add_deltas(frames, 1, delta_width, "regression"), position(len(frames))]), speaker)
+        (
+            np.column_stack(
+                [with_deltas(frames, delta_orders=1, delta_width=delta_width), position(len(frames))]
+            ),
+            speaker,
+        )
         for frames, speaker in utterances
     ]
 

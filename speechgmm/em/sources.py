@@ -246,7 +246,7 @@ class PieceSource:
         result = np.empty((len(wanted), self.n_features), self._pieces[0].dtype)
         # Each piece is read once, from its beginning to its end.
         bounds = np.searchsorted(wanted[order], self._starts)
-        for i in np.flatnonzero(np.diff(bounds)):
+        for i in map(int, np.flatnonzero(np.diff(bounds))):
             chosen = order[bounds[i] : bounds[i + 1]]
             result[chosen] = self._pieces[i][wanted[chosen] - self._starts[i]]
         return result

@@ -9,6 +9,7 @@ from speechgmm.lazy import lazy_names
 
 if TYPE_CHECKING:
     from speechgmm.features.config import FeatureConfig
+    from speechgmm.features.dynamics import with_deltas
     from speechgmm.features.extract import Extraction, FeatureExtractor, Outcome, Problem
     from speechgmm.features.imported import export_features, import_features, read_features
     from speechgmm.features.normalise import FrameStatistics, SlidingNormaliser, normalise
@@ -27,12 +28,14 @@ __all__ = [
     "import_features",
     "normalise",
     "read_features",
+    "with_deltas",
 ]
 
 __getattr__ = lazy_names(
     __name__,
     {
         "config": ("FeatureConfig",),
+        "dynamics": ("with_deltas",),
         "extract": ("Extraction", "FeatureExtractor", "Outcome", "Problem"),
         "imported": ("export_features", "import_features", "read_features"),
         "normalise": ("FrameStatistics", "SlidingNormaliser", "normalise"),

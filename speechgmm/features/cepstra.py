@@ -22,7 +22,7 @@ LOUDEST = 1e9
 # Stands for an end that is not in sight; sums with it must not overflow.
 FAR_OFF = 1 << 62
 # Samples whose dither is drawn at a time.
-DITHER_BLOCK = 1 << 16
+DITHER_BLOCK = 1 << 12
 # What a natural logarithm of power is multiplied by.
 LOG_FACTORS = {"decibel": 10.0 / math.log(10.0), "natural": 1.0, "log10": 1.0 / math.log(10.0)}
 # `matrix` has a multiple of so many rows, as the compiled pass needs it.
@@ -186,6 +186,8 @@ class CepstralAnalyser:
             floor = max(floor, peak * 10.0 ** (-config.top_db / 10.0))
         n_frames = 0
         for piece in self._pieces(blocks(), first_sample):
+            if piece.stop > n_expected:
+                raise InputError(f"the audio is longer than the {n_samples} samples that were announced")
             self._pass(piece, floor, frames, levels, energies)
             n_frames = piece.stop
         frames, levels, energies = frames[:n_frames], levels[:n_frames], energies[:n_frames]
@@ -248,7 +250,8 @@ class CepstralAnalyser:
                 end,
             )
             done = stop
-            needed = max(0, done * hop + lead - 1 - origin)
+            # Where windows do not overlap, what the next one needs may not have come yet.
+            needed = min(max(0, done * hop + lead - 1 - origin), samples.size)
             waiting, origin = samples[needed:], origin + needed
 
     def _dithered(self, samples: Float32s, origin: int) -> Float32s:
@@ -296,7 +299,7 @@ class _Piece(NamedTuple):
 def _with_end(blocks: Iterable[Float32s]) -> Iterator[tuple[Float32s, bool]]:
     """Blocks, and whether each is the last."""
     rest = iter(blocks)
-    block = next(rest)
+    block = next(rest, np.empty(0, np.float32))
     for following in rest:
         yield block, False
         block = following

@@ -1,14 +1,18 @@
 """Deltas: how cepstra change from frame to frame."""
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from speechgmm.errors import InputError
 from speechgmm.features.config import FeatureConfig
 
 Float32s = NDArray[np.float32]
 Float64s = NDArray[np.float64]
+
+DELTA_SETTINGS = {"delta_orders", "delta_width", "delta_method", "shifted_deltas"}
 
 
 def add_deltas(frames: Float32s, config: FeatureConfig) -> None:
@@ -45,6 +49,44 @@ def add_deltas(frames: Float32s, config: FeatureConfig) -> None:
     if config.shifted_deltas:
         kept, reach, shift, blocks = config.shifts
         shifted_deltas(frames, 0, end, kept, reach, shift, blocks)
+
+
+def with_deltas(cepstra: NDArray[np.floating], **settings: Any) -> Float32s:
+    """Cepstra made elsewhere, with their deltas beside them.
+
+    Parameters
+    ----------
+    cepstra : (n_frames, n_coefficients)
+        At least one frame; up to 1024 coefficients.
+    settings
+        `delta_orders`, `delta_width`, `delta_method` and `shifted_deltas` of a `FeatureConfig`, as far as they differ
+        from its defaults.
+
+    Returns
+    -------
+    (n_frames, n_features) float32
+
+    Raises
+    ------
+    InputError
+        If the shape is another, or a setting unknown or out of range.
+    """
+    cepstra = np.asarray(cepstra)
+    if cepstra.ndim != 2 or not cepstra.size:
+        raise InputError(
+            f"`cepstra` has the shape {cepstra.shape}; it must be (n_frames, n_coefficients), at least 1 of each"
+        )
+    unknown = sorted(set(settings) - DELTA_SETTINGS)
+    if unknown:
+        raise InputError(
+            f"{unknown[0]!r} is no setting of deltas; those are {', '.join(sorted(DELTA_SETTINGS))}"
+        )
+    n = cepstra.shape[1]
+    config = FeatureConfig(n_filters=n, n_coefficients=n, **settings)
+    frames = np.empty((len(cepstra), config.n_features), np.float32)
+    frames[:, :n] = cepstra
+    add_deltas(frames, config)
+    return frames
 
 
 @cache

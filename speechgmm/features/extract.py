@@ -248,7 +248,6 @@ class FeatureExtractor:
         with store.writer() as writer:
             outcomes = self._outcomes(utterances, n_jobs, True, store)
             done = _collected(_added(outcomes, store, writer), len(utterances), progress)
-        store.refresh()
         return [
             one if one.message else replace(one, frames=store.frames(one.key), seconds=store.seconds(one.key))
             for one in done
@@ -360,14 +359,12 @@ def _collected(outcomes: Iterator[Outcome], total: int, progress: Progress) -> l
 
 def _added(outcomes: Iterator[Outcome], store: FeatureStore, writer: FeatureWriter) -> Iterator[Outcome]:
     """Outcomes whose frames have gone into a store."""
-    added: set[str] = set()
     for one in outcomes:
         message = one.message
-        if one.frames is not None and one.key not in added:
+        if one.frames is not None:
             message = _changed(one, store)
             if not message:
                 writer.add(one.key, one.utterance.id, one.frames, one.seconds)
-                added.add(one.key)
         yield replace(one, frames=None, message=message)
 
 

@@ -7,6 +7,9 @@ from speechgmm.features.config import FeatureConfig, FrequencyScale
 
 Float64s = NDArray[np.float64]
 
+# What a bin at the very edge of a filter may weigh by rounding.
+ROUNDING = 1e-12
+
 
 def from_hertz(frequencies: NDArray[np.floating], scale: FrequencyScale) -> Float64s:
     """Frequencies in Hz on a scale: mel for "htk" and "slaney", Hz for "linear".
@@ -17,7 +20,7 @@ def from_hertz(frequencies: NDArray[np.floating], scale: FrequencyScale) -> Floa
     """
     frequencies = np.asarray(frequencies, np.float64)
     if scale == "linear":
-        return frequencies
+        return np.array(frequencies)
     if scale == "htk":
         return np.asarray(2595.0 * np.log10(1.0 + frequencies / 700.0))
     linear = frequencies * 3.0 / 200.0
@@ -32,7 +35,7 @@ def to_hertz(values: NDArray[np.floating], scale: FrequencyScale) -> Float64s:
     """The inverse of `from_hertz`."""
     values = np.asarray(values, np.float64)
     if scale == "linear":
-        return values
+        return np.array(values)
     if scale == "htk":
         return np.asarray(700.0 * (10.0 ** (values / 2595.0) - 1.0))
     return np.where(
@@ -57,7 +60,8 @@ def filter_bank(config: FeatureConfig) -> Float64s:
         edges = hertz
     rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
-    filters = np.maximum(0.0, np.minimum(rising, falling))
+    filters = np.minimum(rising, falling)
+    filters[filters < ROUNDING] = 0.0
     if scale == "slaney":
         filters *= 2.0 / (hertz[2:] - hertz[:-2])
-    return filters
+    return np.asarray(filters)

@@ -7,13 +7,16 @@ filters are too narrow for speech at low rates; it is there for comparison. Sour
 
 "kaldi" is `compute-mfcc-feats` with its defaults, dither aside: 13 coefficients, the first of them log energy, samples
 counted in 16-bit steps, natural logarithms. Source: Povey et al. (2011), The Kaldi speech recognition toolkit, ASRU;
-`feat/feature-window.cc`, `feat/mel-computations.cc`, `feat/feature-mfcc.cc`.
+`feat/feature-window.cc`, `feat/mel-computations.cc`, `feat/feature-mfcc.cc`. Deltas are HTK's; delta-deltas of Kaldi's
+`add-deltas` differ in the first and last two frames.
 
-"htk" is HTK's MFCC_0 with HTK's defaults (magnitude spectrum, 20 filters, liftering 22); C0 comes first here, and last in
-HTK's files. Source: Young et al., The HTK Book 3.4, section 5.6 and table of defaults.
+"htk" is HTK's MFCC_0 with HTK's defaults (magnitude spectrum, 20 filters, liftering 22) and the 25 ms windows every
+10 ms of its manual's tutorial. C0 comes first here, and last in HTK's files. Source: Young et al., The HTK Book 3.4,
+section 5.6 and table of defaults.
 
 "asvspoof" is the LFCC of the ASVspoof 2019 baseline: 20 filters from 0 Hz to half the sample rate, 20 coefficients and
-their deltas over three frames. Deltas there are sums without the divisor 2, which mixtures do not notice. Source:
+their deltas over three frames. Deltas there are sums without the divisor 2, which mixtures do not notice; the baseline
+also fills up one last window with zeros, and takes the audio to have been silent before its first sample. Source:
 Sahidullah, Kinnunen, Hanilçi (2015), A comparison of features for synthetic speech detection, Interspeech.
 """
 

@@ -21,8 +21,8 @@ Float32s = NDArray[np.float32]
 
 # The sample rate for files of higher ones (Hz): what lies above 8 kHz tells microphones apart rather than voices.
 BEST_RATE = 16000
-# The least sample rate of a file (Hz).
-LOWEST_RATE = 1000
+# Sample rates of files (Hz).
+LOWEST_RATE, HIGHEST_RATE = 1000, 1_000_000
 
 # Audio that lasts longer (seconds) is read in blocks; no file of fewer bytes is looked at for that.
 LONG = 120.0
@@ -147,11 +147,11 @@ def _first_sample(start: float | None, config: FeatureConfig) -> int:
 
 
 def _check_rate(path: str | os.PathLike[str], file_rate: int) -> None:
-    """Refuse a rate that is no speech's: bringing it up would make hours of nothing."""
-    if file_rate < LOWEST_RATE:
+    """Refuse a rate that is no speech's: to bring up a low one makes hours of nothing, to bring down one takes long."""
+    if not LOWEST_RATE <= file_rate <= HIGHEST_RATE:
         raise InputError(
-            f"{path}: its header says {file_rate} Hz; below {LOWEST_RATE} Hz there is no speech (a damaged header, or "
-            "not audio at all?)"
+            f"{path}: its header says {file_rate} Hz; speech has from {LOWEST_RATE} to {HIGHEST_RATE} Hz (a damaged "
+            "header, or not audio at all?)"
         )
 
 

@@ -245,16 +245,16 @@ def _steps(analyser: CepstralAnalyser, samples: np.ndarray) -> dict[str, Callabl
     """Each step of `kernels.analyse` on one block of frames, again and again."""
     config = analyser.config
     n = config.fft_samples // 2
-    tile = np.zeros((config.window_samples + 1, LANES), np.float32)
     both = np.zeros((2 * n + 5, LANES), np.float32)
     real, imaginary = both[:n], both[n + 5 :]
+    piece, means = np.zeros((LANES, LANES), np.float32), np.zeros((1, LANES), np.float32)
     powers, bands = np.ones((n + 1, LANES), np.float32), np.ones((config.n_filters, LANES), np.float32)
     rows, result = np.zeros((2, LANES), np.float32), np.zeros((config.n_coefficients, LANES), np.float32)
     turns, order, half_turns = analyser._tables
     hop, factor, floor = config.hop_samples, np.float32(config.pre_emphasis), np.float32(config.floor)
+    windowed = (samples, 1, hop, factor, False, means, analyser._window, piece, real, imaginary)
     calls = {
-        "gather": (kernels.gather, (samples, 1, hop, LANES, tile)),
-        "pre-emphasis and window": (kernels.emphasise, (tile, factor, analyser._window, real, imaginary)),
+        "pre-emphasis and window": (kernels.emphasise, windowed),
         "FFT": (kernels.transform, (real, imaginary, turns)),
         "power": (kernels.to_powers, (real, imaginary, order, half_turns, powers)),
         "filter bank": (kernels.to_bands, (powers, *analyser._bank, bands, rows)),
