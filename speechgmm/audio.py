@@ -216,6 +216,8 @@ def _open(path: str | Path) -> Any:
         raise InputError(f"{path}: is a folder, not an audio file")
     if not stat.S_ISREG(status.st_mode):
         raise InputError(f"{path}: is a pipe or a device; audio is read from files only")
+    if not os.access(path, os.R_OK):
+        raise InputError(f"{path}: cannot be opened (Permission denied): may this user read it?")
     if status.st_size == 0:
         raise InputError(f"{path}: is empty, 0 bytes long ({_CUT_SHORT})")
     import soundfile

@@ -36,6 +36,8 @@ def features_command(
     settings = read_settings(config) if config else Settings()
     if (manifest is None) == (show is None):
         raise InputError("give a manifest and --output STORE, or --show FILE")
+    if show is not None and (split is not None or data_dir is not None):
+        raise InputError("--split and --data-dir are for manifests; --show draws one file")
     if show is not None:
         _draw(show, dict(settings.features), output)
     elif manifest is None or output is None:

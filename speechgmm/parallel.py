@@ -2,6 +2,7 @@
 
 import sys
 import threading
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -92,7 +93,15 @@ def parallel_map(
         form = "list"
     with joblib.Parallel(n_jobs=workers, prefer=prefer, return_as=form) as parallel:
         while slice_ := list(islice(rest, WAITING * workers)):
-            yield from parallel(joblib.delayed(function)(item) for item in slice_)
+            results = parallel(joblib.delayed(function)(item) for item in slice_)
+            try:
+                for result in results:
+                    yield result
+            except GeneratorExit:  # whoever took the results has enough of them, which joblib warns of
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", UserWarning)
+                    results.close()
+                raise
 
 
 def shard_map(function: Callable[[Item], Result], items: Iterable[Item], n_jobs: int = 1) -> Iterator[Result]:

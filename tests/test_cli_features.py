@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -332,6 +333,7 @@ def test_show_of_what_cannot_be_shown(matplotlib, world, spoken, tmp_path):
         ((tmp_path / "none.wav",), "none.wav: cannot be opened (No such file or directory)"),
         ((tmp_path,), "is a folder, not an audio file"),
         ((spoken, "-o", tmp_path / "p.gif"), "p.gif: a picture cannot be written as '.gif'; use .p"),
+        ((spoken, "-o", tmp_path / "text.wav" / "p.png"), "p.png: cannot be written ("),
     ):
         result = run("features", "--show", *arguments[:1], "-o", tmp_path / "p.png", *arguments[1:])
         assert (result.code, result.out) == (2, "")
@@ -340,11 +342,21 @@ def test_show_of_what_cannot_be_shown(matplotlib, world, spoken, tmp_path):
     assert not (tmp_path / "p.png").exists()
 
 
+def test_show_of_too_short_a_file_names_it(matplotlib, tmp_path):
+    soundfile.write(tmp_path / "short.wav", [0.5, -0.5], 8000)
+    (tmp_path / "c.toml").write_text("[features]\npreset = 'kaldi'\n")
+    options = ("-o", tmp_path / "p.png", "--config", tmp_path / "c.toml")
+    result = run("features", "--show", tmp_path / "short.wav", *options)
+    message = '2 samples are shorter than one window of 200; `framing` "centred" takes audio of any length'
+    assert (result.code, result.err) == (2, f"speechgmm: {tmp_path / 'short.wav'}: {message}\n")
+
+
 def test_show_without_matplotlib_says_how_to_get_it(spoken, tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     result = run("features", "--show", spoken, "-o", tmp_path / "p.png")
-    message = "speechgmm: the picture needs matplotlib: pip install 'speechgmm[report]'\n"
-    assert (result.code, result.out, result.err) == (2, "", message)
+    assert (result.code, result.out) == (2, "")
+    (line,) = result.err.splitlines()
+    assert line.endswith("the picture needs matplotlib: pip install 'speechgmm[report]'")
 
 
 def test_the_header_of_a_store_says_what_it_holds(world, config, tmp_path):

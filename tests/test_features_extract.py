@@ -140,6 +140,8 @@ def test_a_low_rate_file_warns_the_caller(write_tone, tmp_path):
         frames = FeatureExtractor().from_utterance(Utterance("u", path))
     assert frames.shape == (101, 60)
     assert [warning.filename for warning in caught] == [__file__]
+    with pytest.warns(SpeechGMMWarning, match="1 audio file at 8000 Hz brought up to 16000 Hz"):
+        FeatureExtractor().from_segments(Utterance("u", path), [Segment(0.0, 0.5, "a")])
 
 
 def test_speech_that_cannot_be_told_warns_the_caller(write_tone, tmp_path):

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from tempfile import TemporaryFile
 
 import numpy as np
 import pytest
@@ -122,18 +121,14 @@ def test_every_kind_of_frames(write_tone, tmp_path, folder):
 
 
 def test_frames_too_many_for_memory_go_by_a_file(write_tone, tmp_path, folder, monkeypatch):
-    made = []
-
-    def recorded(dir):
-        made.append(dir)
-        return TemporaryFile(dir=dir)
-
-    monkeypatch.setattr("speechgmm.features.store_files.tempfile.TemporaryFile", recorded)
-    utterances = [Utterance("a", write_tone(tmp_path / "a.wav", seconds=3.0, sample_rate=8000))]
-    store = FeatureStore(folder, FEW)
+    reserved = []
     monkeypatch.setattr("speechgmm.features.store_files.LARGE", 1000)
-    assert_same(extract(utterances, store), FeatureExtractor(FEW).extract(utterances))
-    assert store.folder in made
+    monkeypatch.setattr(
+        "speechgmm.features.store_files._reserve", lambda file, n: os.ftruncate(file, n) or reserved.append(n)
+    )
+    utterances = [Utterance("a", write_tone(tmp_path / "a.wav", seconds=3.0, sample_rate=8000))]
+    assert_same(extract(utterances, folder), FeatureExtractor(FEW).extract(utterances))
+    assert reserved == [4 * 301 * 14]
 
 
 def test_the_frames_are_views_of_files_that_cannot_be_written(utterances, folder):

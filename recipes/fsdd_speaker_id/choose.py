@@ -18,7 +18,12 @@ def main() -> None:
     recipe.compare(
         [utterance for utterance in utterances if utterance.label("digit") in digits],
         "speaker",
-        {"n_coefficients": [20, 30, 40], "delta_orders": [0, 1, 2]},
+        {
+            "n_coefficients": [30, 40],
+            "n_filters": [40, 60],
+            "delta_orders": [1, 2],
+            "speech_activity": ["none", "energy"],
+        },
         [8, 16, 32],
         [lambda utterance, digit=digit: utterance.label("digit") == digit for digit in digits],
     )

@@ -16,7 +16,7 @@ from speechgmm.features.cepstra import Allocate, CepstralAnalyser, empty, requir
 from speechgmm.features.config import FeatureConfig
 from speechgmm.features.dynamics import add_deltas
 from speechgmm.features.normalise import normalise
-from speechgmm.features.reading import Reading, duration_of, open_utterance
+from speechgmm.features.reading import Reading, duration_of, naming, open_utterance
 from speechgmm.features.store import FeatureStore, FeatureWriter
 from speechgmm.features.store_files import allocate as allocate_in
 from speechgmm.manifest import Segment, Utterance, quoted, read_manifest
@@ -28,7 +28,7 @@ Float32s = NDArray[np.float32]
 # Files shorter than this (seconds) spend so long in the interpreter that threads slow one another down; then
 # processes pay, but only where there are so many files that starting them does not matter.
 SHORT = 3.0
-MANY = 10_000
+MANY = 30_000
 SAMPLED = 16
 # Utterances that a worker takes at a time, at most: threads and processes.
 BATCHES: dict[Workers, int] = {"threads": 32, "processes": 256}
@@ -180,8 +180,7 @@ class FeatureExtractor:
                     f"the utterance ends at {length:g} s"
                 )
             first, stop = self.config.frame_range(segment.start, segment.end)
-            first = min(first, len(frames) - 1)
-            pieces.append(frames[first : max(stop, first + 1)])
+            pieces.append(frames[min(first, len(frames) - 1) : stop])
         return pieces
 
     def stream(
@@ -193,7 +192,7 @@ class FeatureExtractor:
         ----------
         utterances : sequence of Utterance
         n_jobs : int
-            Workers; the frames do not depend on it. Fewer than 10,000 short files take one in any case: more
+            Workers; the frames do not depend on it. Fewer than 30,000 short files take one in any case: more
             would be slower. `joblib.parallel_config` may choose another backend.
         ordered : bool
             In the order given, or as they come.
@@ -260,15 +259,13 @@ class FeatureExtractor:
         check_jobs(n_jobs)
         sample = utterances[:: -(-len(utterances) // SAMPLED) or 1]
         short = sum(map(duration_of, sample)) < SHORT * len(sample)
-        prefer: Workers = "processes" if short and len(utterances) >= MANY else "threads"
+        # A store's index would go to every process again and again.
+        prefer: Workers = "processes" if short and store is None and len(utterances) >= MANY else "threads"
         if short and prefer == "threads":
             n_jobs = 1
         size = max(1, min(BATCHES[prefer], len(utterances) // (8 * worker_count(n_jobs))))
         batches = [utterances[start : start + size] for start in range(0, len(utterances), size)]
-        # Not the writer's own, which cannot go to a worker process.
-        allocate: Allocate = empty
-        if store is not None and prefer == "threads":
-            allocate = partial(allocate_in, store.folder)
+        allocate = empty if store is None else partial(allocate_in, store.folder)
         attempt = partial(self._attempt_all, store, allocate)
         for outcomes in parallel_map(attempt, batches, n_jobs, prefer, ordered):
             yield from outcomes
@@ -293,13 +290,9 @@ class FeatureExtractor:
 
     def _read(self, utterance: Utterance, allocate: Allocate = empty) -> tuple[Reading, Float32s, bool]:
         """What was read of an utterance, its frames, and whether speech was found; an error names the file."""
-        try:
+        with naming(utterance.audio):
             reading = open_utterance(utterance, self.config)
             return reading, *self._frames(reading, allocate)
-        except InputError as error:
-            if str(utterance.audio) in str(error):
-                raise
-            raise InputError(f"{utterance.audio}: {error}") from error
 
     def _frames(self, reading: Reading, allocate: Allocate = empty) -> tuple[Float32s, bool]:
         """The chain from samples to frames, and whether speech was told from silence.

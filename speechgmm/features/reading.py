@@ -4,6 +4,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,6 +83,17 @@ def open_utterance(utterance: Utterance, config: FeatureConfig) -> Reading:
     _check_loudness(path, samples, config)
     seconds = seconds or samples.size / config.sample_rate
     return Reading(lambda: [samples], samples.size, file_rate, keep, seconds, _first_sample(start, config))
+
+
+@contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Let errors that do not say which file they are about begin with its path."""
+    try:
+        yield
+    except InputError as error:
+        if str(path) in str(error):
+            raise
+        raise InputError(f"{path}: {error}") from error
 
 
 def duration_of(utterance: Utterance) -> float:

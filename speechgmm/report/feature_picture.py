@@ -21,7 +21,7 @@ from speechgmm.features.cepstra import CepstralAnalyser, window_weights
 from speechgmm.features.config import FeatureConfig
 from speechgmm.features.filter_bank import from_hertz, to_hertz
 from speechgmm.features.presets import PRESETS
-from speechgmm.features.reading import Reading, open_utterance
+from speechgmm.features.reading import Reading, naming, open_utterance
 from speechgmm.features.store_files import allocate
 from speechgmm.files import write_atomically
 from speechgmm.manifest import Utterance
@@ -153,7 +153,8 @@ def feature_picture(
 
         if not isinstance(utterance, Utterance):
             utterance = Utterance("audio", Path(utterance))
-        content = _content(utterance, config, seconds)
+        with naming(utterance.audio):
+            content = _content(utterance, config, seconds)
         figure = Figure((WIDTH, HEIGHT), layout="constrained")
         _draw(figure, content, config)
         figure.suptitle(_shortened(utterance.audio.name), fontsize=9, fontweight="bold", parse_math=False)
@@ -201,7 +202,9 @@ def _content(utterance: Utterance, config: FeatureConfig, seconds: float) -> _Co
     statics = replace(config, delta_orders=0, shifted_deltas="")
     reading = open_utterance(utterance, statics)
     scratch = partial(allocate, Path(tempfile.gettempdir()))
-    data = CepstralAnalyser(statics).analyse(reading.blocks, reading.n_samples, scratch, reading.keep)
+    data = CepstralAnalyser(statics).analyse(
+        reading.blocks, reading.n_samples, scratch, reading.keep, reading.first_sample
+    )
     first, stop, _ = reading.keep.indices(len(data.levels))
     kept, decision = _decisions(data.levels[first:stop], config)
 
