@@ -83,6 +83,6 @@ def _extract(
     frames = sum(map(len, extraction.frames))
     print(
         f"{folder}: {counted(len(extraction.frames), 'utterance')}, {frames} frames of {store.n_features} features "
-        f"({counted(len(store) - before, 'new utterance')})"
+        f"at {extractor.config.sample_rate} Hz ({counted(len(store) - before, 'new utterance')})"
     )
     finish(problems)

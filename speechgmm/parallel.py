@@ -95,7 +95,7 @@ def parallel_map(
         while slice_ := list(islice(rest, WAITING * workers)):
             results = parallel(joblib.delayed(function)(item) for item in slice_)
             try:
-                for result in results:
+                for result in results:  # noqa: UP028 (`yield from` would close them, and joblib warn, too soon)
                     yield result
             except GeneratorExit:  # whoever took the results has enough of them, which joblib warns of
                 with warnings.catch_warnings():

@@ -37,7 +37,7 @@ def config(tmp_path):
 def summary(folder, n_utterances=N_FILES, n_new=N_FILES, n_features=14):
     utterances = "1 utterance" if n_utterances == 1 else f"{n_utterances} utterances"
     new = "1 new utterance" if n_new == 1 else f"{n_new} new utterances"
-    return f"{folder}: {utterances}, {n_utterances * N_FRAMES} frames of {n_features} features ({new})\n"
+    return f"{folder}: {utterances}, {n_utterances * N_FRAMES} frames of {n_features} features at 8000 Hz ({new})\n"
 
 
 # Into a store

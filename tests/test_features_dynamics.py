@@ -257,8 +257,10 @@ def test_cepstra_made_elsewhere_get_the_same_deltas():
 @pytest.mark.parametrize(
     ("cepstra", "settings", "message"),
     [
-        (np.zeros(13), {}, r"`cepstra` has the shape \(13,\); it must be \(n_frames, n_coefficients\)"),
+        (np.zeros(13), {}, "`cepstra`"),
         (np.zeros((0, 13)), {}, "at least 1 of each"),
+        (np.zeros((3, 2000)), {}, r"`cepstra` has the shape \(3, 2000\).*at most 1024 coefficients"),
+        (np.full((2, 13), np.nan), {}, "`cepstra` has the value nan at frame 0"),
         (np.zeros((2, 13)), {"n_filters": 20}, "'n_filters' is no setting of deltas; those are delta_method"),
         (np.zeros((2, 13)), {"delta_width": 0}, "`delta_width` is 0"),
     ],

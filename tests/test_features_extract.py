@@ -13,7 +13,7 @@ from speechgmm.audio import audio_info, load_audio, read_audio
 from speechgmm.errors import InputError, SpeechGMMWarning
 from speechgmm.features import FeatureConfig, FeatureExtractor
 from speechgmm.features.config import CHOICES
-from speechgmm.features.normalise import normalise
+from speechgmm.features.normalisation import normalise
 from speechgmm.features.presets import PRESETS
 from speechgmm.manifest import Segment, Utterance
 

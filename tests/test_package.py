@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import speechgmm
-from speechgmm import em
+from speechgmm import em, features
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "speechgmm" / "__init__.py"
@@ -58,14 +58,16 @@ def test_a_public_name_is_documented(name):
     assert getattr(speechgmm, name).__doc__
 
 
-def test_the_engine_has_names_of_its_own():
-    homes = names_for_type_checkers(Path(em.__file__))
-    assert sorted(homes) == em.__all__ == dir(em)
+@pytest.mark.parametrize("package", [em, features])
+def test_a_package_has_names_of_its_own(package):
+    homes = names_for_type_checkers(Path(package.__file__))
+    assert sorted(homes) == package.__all__ == dir(package)
     for name, home in homes.items():
-        found = getattr(em, name)
+        found = getattr(package, name)
         assert found is getattr(import_module(home), name)
         assert found.__module__ == home and found.__doc__
-    assert not {path.stem for path in Path(em.__file__).parent.iterdir()} & set(em.__all__)
+    # Importing the file would replace the name by the module.
+    assert not {path.stem for path in Path(package.__file__).parent.iterdir()} & set(package.__all__)
 
 
 def test_no_public_name_is_a_files_name():

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from speechgmm.features.dynamics import with_deltas
     from speechgmm.features.extract import Extraction, FeatureExtractor, Outcome, Problem
     from speechgmm.features.imported import export_features, import_features, read_features
-    from speechgmm.features.normalise import FrameStatistics, SlidingNormaliser, normalise
+    from speechgmm.features.normalisation import FrameStatistics, SlidingNormaliser, normalise
     from speechgmm.features.store import FeatureStore
 
 __all__ = [
@@ -38,7 +38,11 @@ __getattr__ = lazy_names(
         "dynamics": ("with_deltas",),
         "extract": ("Extraction", "FeatureExtractor", "Outcome", "Problem"),
         "imported": ("export_features", "import_features", "read_features"),
-        "normalise": ("FrameStatistics", "SlidingNormaliser", "normalise"),
+        "normalisation": ("FrameStatistics", "SlidingNormaliser", "normalise"),
         "store": ("FeatureStore",),
     },
 )
+
+
+def __dir__() -> list[str]:
+    return __all__

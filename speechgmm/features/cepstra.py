@@ -135,6 +135,7 @@ class CepstralAnalyser:
             [filters[a:b, i] for i, (a, b) in enumerate(zip(starts, stops, strict=True))]
         )
         self._bank = (starts, stops, weights.astype(np.float32))
+        self.n_empty_filters = int((starts == stops).sum())
         # Without C0 and log energy the first row is left out.
         transform = cosine_transform(config)[1 if config.energy == "none" else 0 :]
         self._n_values = len(transform)
@@ -175,8 +176,14 @@ class CepstralAnalyser:
         """
         config = self.config
         n_expected = config.n_frames(n_samples)
-        levels, energies = np.empty(n_expected, np.float32), np.empty(n_expected, np.float32)
-        frames = allocate((n_expected, config.n_features))
+        try:
+            levels, energies = np.empty(n_expected, np.float32), np.empty(n_expected, np.float32)
+            frames = allocate((n_expected, config.n_features))
+        except MemoryError as error:
+            raise InputError(
+                f"there is no memory for {n_expected} frames of {config.n_features} features, as {n_samples} "
+                "samples make (a damaged header that promises too much, or a very short `hop_length`?)"
+            ) from error
         floor = config.floor
         if config.top_db:
             peak = max(
@@ -322,7 +329,7 @@ def require_samples(samples: NDArray[Any], config: FeatureConfig) -> Float32s:
     if samples.ndim != 1 or samples.size == 0:
         raise InputError(f"`samples` has shape {samples.shape}; it must be one row of at least 1 sample")
     low, high = float(samples.min()), float(samples.max())
-    if not (-LOUDEST <= low * config.scale and high * config.scale <= LOUDEST):
+    if not (low * config.scale >= -LOUDEST and high * config.scale <= LOUDEST):
         raise InputError(
             f"`samples` reach {high if high > -low else low:g}; they must be finite, and lie in [-1, 1] "
             "(integers not scaled?)"

@@ -110,8 +110,8 @@ class FeatureConfig:
         deltas. "polynomial": librosa's: first and second derivative of a fitted line and parabola; edges take the
         nearest full fit.
     shifted_deltas : str
-        Shifted delta cepstra "N-d-P-k", such as "7-1-3-7", added at the end of a frame: of N coefficients, over d frames
-        to either side, k of them P frames apart. Empty for none.
+        Shifted delta cepstra "N-d-P-k", such as "7-1-3-7", added at the end of a frame: of N coefficients, over d
+        frames to either side, k of them P frames apart. Empty for none.
     speech_activity : {"none", "energy", "kaldi", "gmm"}
         Which frames are kept. "energy": those within `activity_range` of the utterance's loud frames, for clean
         recordings. "kaldi": those above half the utterance's mean log energy plus a constant, which keeps nearly all of

@@ -6,12 +6,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from speechgmm.em.coordinates import require_finite, require_frames
 from speechgmm.errors import InputError
 from speechgmm.features.config import FeatureConfig
 
 Float32s = NDArray[np.float32]
 Float64s = NDArray[np.float64]
 
+MOST_COEFFICIENTS = 1024
 DELTA_SETTINGS = {"delta_orders", "delta_width", "delta_method", "shifted_deltas"}
 
 
@@ -71,11 +73,13 @@ def with_deltas(cepstra: NDArray[np.floating], **settings: Any) -> Float32s:
     InputError
         If the shape is another, or a setting unknown or out of range.
     """
-    cepstra = np.asarray(cepstra)
-    if cepstra.ndim != 2 or not cepstra.size:
+    cepstra = require_frames(cepstra, name="cepstra")
+    if not cepstra.size or cepstra.shape[1] > MOST_COEFFICIENTS:
         raise InputError(
-            f"`cepstra` has the shape {cepstra.shape}; it must be (n_frames, n_coefficients), at least 1 of each"
+            f"`cepstra` has the shape {cepstra.shape}; it must be (n_frames, n_coefficients), at least 1 of each, and "
+            f"at most {MOST_COEFFICIENTS} coefficients"
         )
+    require_finite(cepstra, name="cepstra")
     unknown = sorted(set(settings) - DELTA_SETTINGS)
     if unknown:
         raise InputError(

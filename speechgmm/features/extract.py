@@ -15,7 +15,7 @@ from speechgmm.features.activity import speech_frames
 from speechgmm.features.cepstra import Allocate, CepstralAnalyser, empty, require_samples
 from speechgmm.features.config import FeatureConfig
 from speechgmm.features.dynamics import add_deltas
-from speechgmm.features.normalise import normalise
+from speechgmm.features.normalisation import normalise
 from speechgmm.features.reading import Reading, duration_of, naming, open_utterance
 from speechgmm.features.store import FeatureStore, FeatureWriter
 from speechgmm.features.store_files import allocate as allocate_in
@@ -109,6 +109,14 @@ class FeatureExtractor:
     def __init__(self, config: FeatureConfig | None = None) -> None:
         self.config = config or FeatureConfig()
         self._analyser = CepstralAnalyser(self.config)
+        empty_filters = self._analyser.n_empty_filters
+        if empty_filters:
+            warnings.warn(
+                f"{empty_filters} of {self.config.n_filters} filters hold no frequency of a transform of "
+                f"{self.config.fft_samples} samples, and never change (fewer `n_filters`, or a longer `fft_length`?)",
+                SpeechGMMWarning,
+                stacklevel=2,
+            )
 
     def from_samples(self, samples: NDArray[np.floating]) -> Float32s:
         """Frames of audio that is already at the configured sample rate.
@@ -217,7 +225,7 @@ class FeatureExtractor:
             Told ("features", utterances done, utterances in all).
         store : FeatureStore or path of its folder, optional
             Keeps the frames, and gives those it has already; the frames of the result are then views of its files,
-            and memory does not grow with their number.
+            and memory does not grow with their number. Warnings are about new utterances only.
 
         Returns
         -------

@@ -72,7 +72,7 @@ class FeatureStore:
                 f"`config` is {config!r}; it must be a FeatureConfig (for features made elsewhere: "
                 "FeatureStore.imported)"
             )
-        name = sha256_of_text(canonical_json(config.to_dict()))[:16]
+        name = sha256_of_text(canonical_json([files.ANALYSIS, config.to_dict()]))[:16]
         self._open(Path(folder), name, config, config.n_features, create)
 
     @classmethod
@@ -213,8 +213,7 @@ class FeatureStore:
             n_rows = files.rows_on_disk(path, self.n_features)
             if n_rows < stop:
                 raise InputError(self._cut_short(entry))
-            with files.reading(path):
-                rows = np.asarray(np.memmap(path, "<f4", "r", shape=(n_rows, self.n_features)))
+            rows = files.read_rows(path, (n_rows, self.n_features))
             self._maps[entry.file] = rows
         return rows[entry.first_row : stop]
 

@@ -35,12 +35,17 @@ from speechgmm.files import sha256, write_atomically
 Float32s = NDArray[np.float32]
 
 FORMAT = 1
+# To be raised when the same configuration comes to give other frames: stores of before then count for nothing.
+ANALYSIS = 1
 KIND = "speechgmm features"
 
 # Arrays above this (in bytes) lie in a temporary file instead of memory.
 LARGE = 64 << 20
 # Bytes taken at a time from frames that may be larger than memory.
 CHUNK = 4 << 20
+# Files of frames below this (in bytes) are read instead of mapped: each map holds a file open, and a store that many
+# programs added a little to has many.
+SMALL = 1 << 20
 # A file may change twice within one tick of its file system's clock: the largest in use (FAT).
 TICK = 2_000_000_000
 
@@ -156,6 +161,16 @@ def rows_on_disk(path: Path, n_features: int) -> int:
         return path.stat().st_size // (4 * n_features)
     except FileNotFoundError:
         return 0
+
+
+def read_rows(path: Path, shape: tuple[int, int]) -> Float32s:
+    """The first rows of a file of frames, not to be written to: a memory map of a large file, a copy of a small one."""
+    with reading(path):
+        if 4 * shape[0] * shape[1] > SMALL:
+            return np.asarray(np.memmap(path, "<f4", "r", shape=shape))
+        rows = np.fromfile(path, "<f4", shape[0] * shape[1]).reshape(shape)
+    rows.flags.writeable = False
+    return rows
 
 
 @contextmanager

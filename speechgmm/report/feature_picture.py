@@ -219,7 +219,7 @@ def _content(utterance: Utterance, config: FeatureConfig, seconds: float) -> _Co
     drawn = slice(first, first + n_frames, step)
 
     starts = np.arange(first, first + n_frames, step) * config.hop_samples + config.window_start
-    last = round((end - origin) * rate)
+    last = max(round((start - origin) * rate) + 1, round((end - origin) * rate))
     samples = _beginning(reading, max(last, int(starts[-1]) + config.window_samples))
     powers = data.levels.astype(np.float64) / DECIBEL * (2.0 if config.spectrum == "magnitude" else 1.0)
     return _Content(

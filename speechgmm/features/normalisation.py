@@ -126,7 +126,7 @@ class FrameStatistics:
         InputError
             If there are no frames, or arrays differ in their number of features.
         """
-        from speechgmm.features.kernels_normalise import accumulate
+        from speechgmm.features.kernels_normalisation import accumulate
 
         n_frames, moments = 0, np.empty((2, 0))
         for array in [frames] if isinstance(frames, np.ndarray) else frames:
@@ -169,7 +169,7 @@ class FrameStatistics:
         InputError
             If a shape does not fit.
         """
-        from speechgmm.features.kernels_normalise import inverse_deviations, scale
+        from speechgmm.features.kernels_normalisation import inverse_deviations, scale
 
         rows = _as_rows(frames)
         _check_features(rows, self.mean.size)
@@ -313,7 +313,7 @@ class _Moments:
         return FrameStatistics.of(frames).apply(frames[start:stop], self._variance)
 
     def begin(self, frames: Float32s) -> Float32s:
-        from speechgmm.features.kernels_normalise import endings
+        from speechgmm.features.kernels_normalisation import endings
 
         endings(frames, self._ends)
         self._beginning[:] = 0.0
@@ -321,7 +321,7 @@ class _Moments:
         return self.hold(frames, 0, len(frames) // 2 + 1)
 
     def slide(self, frames: Float32s) -> Float32s:
-        from speechgmm.features.kernels_normalise import slide
+        from speechgmm.features.kernels_normalisation import slide
 
         out = np.empty((len(frames) - len(self._ends) + 1, frames.shape[1]), np.float32)
         self._n_begun = slide(frames, self._n_begun, self._ends, self._beginning, self._variance, out)
@@ -346,7 +346,7 @@ class _Ranks:
 
 def _warped(frames: Float32s, window: int, step: int, first: int, n_ranked: int) -> Float32s:
     """Frames from `first` on; each has its window `step` frames after the one before."""
-    from speechgmm.features.kernels_normalise import warp
+    from speechgmm.features.kernels_normalisation import warp
 
     out = np.empty((n_ranked, frames.shape[1]), np.float32)
     warp(frames, step, first, _normal_values(window), out)

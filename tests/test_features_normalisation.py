@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from speechgmm.errors import InputError
 from speechgmm.features import FeatureConfig, FeatureExtractor
-from speechgmm.features.normalise import FrameStatistics, SlidingNormaliser, normalise
+from speechgmm.features.normalisation import FrameStatistics, SlidingNormaliser, normalise
 
 ROUNDED = 2e-7
 TINY = 1e-10
