@@ -358,7 +358,7 @@ def test_fsdd_speakers_are_recognised(speech_data, tmp_path):
     assert run_process(*options, command=command("fsdd_speaker_id")).code == 0
     metrics = results_in(tmp_path)["metrics"]
     assert metrics["accuracy_official"] == 1.0
-    assert metrics["accuracy_text_independent"] >= 0.94
+    assert metrics["accuracy_text_independent"] >= 0.97
 
 
 def needs_time():
@@ -373,7 +373,7 @@ def test_fsdd_digits_are_recognised(speech_data, tmp_path):
     subprocess.run([*command("fsdd_digits"), *map(str, options)], check=True, env=environment())
     metrics = results_in(tmp_path)["metrics"]
     assert metrics["accuracy_official"] >= 0.98
-    assert metrics["accuracy_leave_one_speaker_out"] >= 0.82
+    assert metrics["accuracy_leave_one_speaker_out"] >= 0.86
 
 
 @pytest.mark.slow
