@@ -16,8 +16,8 @@ def main() -> None:
     recipe.compare(
         utterances,
         "speaker",
-        {"n_coefficients": [20, 30, 40], "delta_orders": [0, 1], "speech_activity": ["none", "energy"]},
-        [8, 16, 32],
+        {"n_coefficients": [20, 30, 40], "delta_orders": [0, 1], "n_filters": [40, 60]},
+        [8, 16],
         [lambda utterance, fold=fold: words.index(utterance.label("word")) % 3 == fold for fold in range(3)],
     )
 
