@@ -258,6 +258,14 @@ def test_classifying_a_short_file_loads_nothing_heavy(tmp_path, voices, voice_mo
     assert label == "bass"
     assert done.stderr == ""
     # The front end is compiled, the scorer is not.
-    heavy = {"librosa", "sklearn", "scipy.signal", "scipy.optimize", "joblib", "pandas", "speechgmm.em.kernels"}
+    heavy = {
+        "librosa",
+        "sklearn",
+        "scipy.signal",
+        "scipy.optimize",
+        "joblib",
+        "pandas",
+        "speechgmm.em.kernels",
+    }
     assert heavy & set(modules) == set()
     assert {"speechgmm.scorer", "speechgmm.features.kernels"} <= set(modules)
