@@ -280,17 +280,18 @@ def _fit_class(group: ClassFrames, n_components: int, floor: Float64s, settings:
         "tolerance": settings.tolerance,
         "variance_floor": floor,
     }
+    part, everything = group.sources()
     start = kmeans(
-        group.part,
+        part,
         n_components,
         covariance_type=settings.covariance_type,
         seed=class_seed(settings.seed, group.label),
         variance_floor=floor,
     )
-    first = fit(group.part, start, **options)
+    first = fit(part, start, **options)
     if not group.n_held_out:
         return _Fitted(first, first.mixture, first.n_iterations)
-    final = fit(group.frames, first.mixture, **options)
+    final = fit(everything, first.mixture, **options)
     return _Fitted(final, first.mixture, first.n_iterations + final.n_iterations)
 
 

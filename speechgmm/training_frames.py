@@ -10,7 +10,7 @@ import numpy as np
 from speechgmm.em.coordinates import Float64s, Floats, reference_variance, require_frames
 from speechgmm.em.mixture import LARGEST
 from speechgmm.em.moments import moments
-from speechgmm.em.sources import PieceSource
+from speechgmm.em.sources import ArraySource, FrameSource, PieceSource
 from speechgmm.errors import InputError, SpeechGMMWarning
 from speechgmm.files import sha256_of_text
 from speechgmm.model_file import UNKNOWN
@@ -20,6 +20,8 @@ from speechgmm.scorer import require_utterance
 FRAMES_PER_COMPONENT = 8
 # Frames per component of the background; more would change it little and cost as much as a class each.
 BACKGROUND_FRAMES_PER_COMPONENT = 512
+# Values of a class up to which its frames are joined for the time of its fit (in float32, 16 MB).
+JOINED = 1 << 22
 # One in so many training utterances is held out to fit the scale of the posteriors.
 HELD_OUT = 5
 
@@ -42,6 +44,16 @@ class ClassFrames:
     def part(self) -> PieceSource:
         """Those that are not held out."""
         return PieceSource(self.pieces[: len(self.pieces) - self.n_held_out])
+
+    def sources(self) -> tuple[FrameSource, FrameSource]:
+        """Those that are not held out, and all of them, to be gone through many times.
+
+        Of a small class as one array, made anew: to gather many short pieces in every pass takes as long as EM.
+        """
+        if self.frames.n_frames * self.frames.n_features > JOINED:
+            return self.part, self.frames
+        joined = np.concatenate(self.pieces)
+        return ArraySource(joined[: self.part.n_frames]), ArraySource(joined)
 
     @property
     def held_out(self) -> tuple[Floats, ...]:
