@@ -113,8 +113,8 @@ def train(
         given at all, it is the most common one of the files, at most 16 kHz.
     settings : TrainingSettings, optional
     store : path, optional
-        Folder of a feature store. Frames are kept there, or taken from there, and trained on from disk, so memory does
-        not grow with the amount of speech.
+        Folder of a feature store. Frames are kept there, or taken from there, and trained on from disk: in memory are
+        its index and what the fits at work need.
     n_jobs : int
         Workers; the model is the same bits for any number.
     progress : callable

@@ -224,8 +224,8 @@ class FeatureExtractor:
         progress : callable
             Told ("features", utterances done, utterances in all).
         store : FeatureStore or path of its folder, optional
-            Keeps the frames, and gives those it has already; the frames of the result are then views of its files,
-            and memory does not grow with their number. Warnings are about new utterances only.
+            Keeps the frames, and gives those it has already; the frames of the result are then views of its files, and
+            only the index is in memory. Warnings are about new utterances only.
 
         Returns
         -------
