@@ -11,7 +11,7 @@ from speechgmm.em.coordinates import Coordinates, Float64s, Floats
 from speechgmm.em.mixture import LOG_2, Mixture, log_sum_exp, normalised
 from speechgmm.em.moments import explain_overflow, moments
 from speechgmm.em.projection import Projection, working_coordinates
-from speechgmm.em.sources import Shard, as_source
+from speechgmm.em.sources import FrameSource, Shard, as_source
 from speechgmm.em.terms import BLOCK, block_size, n_terms
 from speechgmm.errors import InputError
 from speechgmm.parallel import one_blas_thread, shard_map
@@ -105,41 +105,64 @@ def accumulate(
     InputError
         If the shapes disagree, or coordinates do not suit the kind of covariance.
     """
-    source = as_source(frames)
-    if source.n_features != mixture.n_features:
-        raise InputError(f"`frames` has {source.n_features} features; the mixture has {mixture.n_features}")
+    source = _source_for(mixture, frames)
     if coordinates is None:
         measured = moments(source, n_jobs, covariance=mixture.has_matrices)
         coordinates = measured.coordinates(mixture.covariance_type)
-    with one_blas_thread():
-        working = working_coordinates(mixture, coordinates)
-        # So few frames do not average rounding away.
-        work = partial(_accumulate_shard, _EStep(mixture, working, few=source.n_frames <= BLOCK))
-        parts = shard_map(work, source.shards(), n_jobs)
-        total = next(parts)
-        for part in parts:
-            total = total + part
-        if not np.isfinite(total.first).all():
-            explain_overflow(source)
-        return total if working is coordinates else _in_coordinates(total, coordinates)
+    return EStep(mixture, coordinates).statistics_of(source, n_jobs)
 
 
-class _EStep:
-    """What the shards of one E-step share."""
+def _source_for(mixture: Mixture, frames: Any) -> FrameSource:
+    """Frames as a source, with as many features as the mixture."""
+    source = as_source(frames)
+    if source.n_features != mixture.n_features:
+        raise InputError(f"`frames` has {source.n_features} features; the mixture has {mixture.n_features}")
+    return source
 
-    def __init__(self, mixture: Mixture, coordinates: Coordinates, few: bool) -> None:
+
+class EStep:
+    """The E-step under one mixture, made ready once for many sets of frames.
+
+    Parameters
+    ----------
+    mixture : Mixture
+    coordinates : Coordinates
+        Those of the statistics.
+
+    Raises
+    ------
+    InputError
+        If the coordinates do not suit the kind of covariance.
+    """
+
+    def __init__(self, mixture: Mixture, coordinates: Coordinates) -> None:
         self.mixture = mixture
-        self.coordinates = coordinates
+        self._wanted = coordinates
         self.kind = mixture.type.kind
-        self.projection = Projection.of(mixture, coordinates)
-        self.exact = few or self.projection.too_sharp
         self.n_terms = n_terms(self.kind, mixture.n_features)
-        self.place = np.stack([coordinates.origin, 1.0 / coordinates.scale])
+        with one_blas_thread():
+            self.coordinates = working_coordinates(mixture, coordinates)
+            self.projection = Projection.of(mixture, self.coordinates)
+        self._place = np.stack([self.coordinates.origin, 1.0 / self.coordinates.scale])
+
+    def statistics_of(self, frames: Any, n_jobs: int = 1) -> Statistics:
+        """Statistics of frames; arguments, errors and bits are those of `accumulate`."""
+        source = _source_for(self.mixture, frames)
+        # So few frames do not average rounding away.
+        exactly = source.n_frames <= BLOCK or self.projection.too_sharp
+        with one_blas_thread():
+            parts = shard_map(partial(_accumulate_shard, self, exactly), source.shards(), n_jobs)
+            total = next(parts)
+            for part in parts:
+                total = total + part
+            if not np.isfinite(total.first).all():
+                explain_overflow(source)
+            return total if self.coordinates is self._wanted else _in_coordinates(total, self._wanted)
 
     def for_kernels(self, frames: Floats) -> tuple[Floats, Float64s]:
         """Frames, and origin and inverse scale (2, n_features), for compiled passes, which cannot turn frames."""
         if self.coordinates.transform is None:
-            return np.ascontiguousarray(frames), self.place
+            return np.ascontiguousarray(frames), self._place
         turned = self.coordinates.apply(np.ascontiguousarray(frames))
         return turned, np.stack([np.zeros(frames.shape[1]), np.ones(frames.shape[1])])
 
@@ -163,10 +186,10 @@ class _EStep:
 
 
 @np.errstate(over="ignore", invalid="ignore")  # a value that is not finite shows in the sums
-def _accumulate_shard(step: _EStep, shard: Shard) -> Statistics:
+def _accumulate_shard(step: EStep, exactly: bool, shard: Shard) -> Statistics:
     """Statistics of one shard: a compiled pass, and float64 for the frames that it leaves out."""
     sums = np.zeros((step.n_terms, step.mixture.n_components))
-    if step.exact:
+    if exactly:
         return step.statistics(sums, _add_exactly(step, shard, sums), shard)
     frames, place = step.for_kernels(shard.frames)
     far = np.zeros(len(frames), np.bool_)
@@ -191,7 +214,7 @@ def _accumulate_shard(step: _EStep, shard: Shard) -> Statistics:
     return step.statistics(sums, log_likelihood, shard)
 
 
-def _add_exactly(step: _EStep, shard: Shard, sums: Float64s, plainly: bool = False) -> float:
+def _add_exactly(step: EStep, shard: Shard, sums: Float64s, plainly: bool = False) -> float:
     """Add the same sums in float64; return the log-likelihood in coordinates.
 
     Densities come from the product with the exact projection, or, where terms would cancel even in float64 (of
