@@ -244,3 +244,45 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
         whole_folder(tmp_path / "file" / "corpus"),
     ):
         pass
+
+
+def test_a_corpus_without_a_public_archive_says_where_to_ask_for_it(cache, monkeypatch):
+    monkeypatch.setattr("pooch.HTTPDownloader.__call__", lambda *_: pytest.fail("asked the network"))
+    asked_for = replace(TOY, archive=None, page="https://toy.example/form")
+    with pytest.raises(InputError) as caught:
+        corpus_folder(asked_for)
+    assert str(caught.value) == (
+        "toy: not found; put it in DIR/toy_v1 (so that DIR/toy_v1/recordings/a.wav exists) and pass "
+        "--data-dir DIR, or set SPEECHGMM_DATA; it has no public download; ask for it at "
+        "https://toy.example/form"
+    )
+    in_cache = place_toy(cache)
+    assert corpus_folder(asked_for) == in_cache
+
+
+def test_archives_that_share_a_folder_are_unpacked_beside_each_other(cache, serve, tree):
+    (cache / "toy_v1" / "other").mkdir(parents=True)
+    (cache / "toy_v1" / "notes.wav").write_bytes(b"old")
+    (tree / "toy_v1" / "notes.wav").write_bytes(b"new")
+    corpus = replace(serve(zipped(tree / "toy_v1", "toy/")), shares_folder=True)
+    folder = corpus_folder(corpus)
+    assert [path.name for path in cache.iterdir()] == ["toy_v1"]
+    assert sorted(path.name for path in folder.iterdir()) == ["notes.wav", "other", "recordings"]
+    assert (folder / "notes.wav").read_bytes() == b"old"
+    assert sorted(path.name for path in (folder / "recordings").iterdir()) == ["a.wav", "b.wav"]
+
+
+def test_a_shared_folder_begins_with_the_first_archive(cache, serve, tree):
+    corpus = replace(serve(tarred(tree / "toy_v1", ".")), shares_folder=True)
+    folder = corpus_folder(corpus, manifest=manifest_of(tree))
+    assert [path.name for path in folder.iterdir()] == ["recordings"]
+
+
+def test_a_part_with_content_is_never_replaced(cache, serve, tree):
+    (cache / "toy_v1" / "recordings").mkdir(parents=True)
+    (cache / "toy_v1" / "recordings" / "mine.wav").write_bytes(b"mine")
+    (tree / "toy_v1" / "notes.wav").write_bytes(b"new")
+    corpus = replace(serve(zipped(tree / "toy_v1", "")), shares_folder=True)
+    with pytest.raises(InputError, match=r"failed: .*toy_v1: cannot be written"):
+        corpus_folder(corpus)
+    assert [path.name for path in cache.rglob("*")] == ["toy_v1", "recordings", "mine.wav"]

@@ -6,13 +6,12 @@ from pathlib import Path
 import pytest
 
 from speechgmm.corpora import speech_commands
-from speechgmm.corpora.__main__ import closed_set as listed_closed_set
+from speechgmm.corpora.__main__ import main
 from speechgmm.corpora.locate import corpus_folder
-from speechgmm.corpora.speech_commands import closed_set, utterances
+from speechgmm.corpora.speech_commands import closed_set, utterances, verification_split
 from speechgmm.errors import FormatError, InputError
 from speechgmm.files import sha256_of_text
 from speechgmm.manifest import Utterance, read_manifest, select
-from speechgmm.manifest_check import check
 
 MANIFESTS = Path(__file__).parents[1] / "data_manifests" / "speech_commands"
 
@@ -110,6 +109,58 @@ def test_closed_set_without_speakers_or_words_is_an_error():
         closed_set(said("00000001", "ab"), min_files=1)
 
 
+def files(speaker, checksums):
+    """Utterances of a speaker; of each file's checksum, the first digit is given."""
+    return [
+        Utterance(f"{speaker}_{n}", "x.wav", labels={"speaker": speaker}, sha256=first + "0" * 63)
+        for n, first in enumerate(checksums)
+    ]
+
+
+def test_verification_enrols_a_speaker_s_first_files_in_the_order_of_their_sha256():
+    chosen = verification_split(
+        [*files("ann", "5197"), *files("bob", "62"), *files("carl", "483")], min_files=3, n_enrol=2
+    )
+    assert [(u.id, u.split) for u in chosen] == [
+        ("ann_0", "enrol"),
+        ("ann_1", "enrol"),
+        ("ann_2", "test"),
+        ("ann_3", "test"),
+        ("bob_0", "background"),
+        ("bob_1", "background"),
+        ("carl_0", "enrol"),
+        ("carl_1", "test"),
+        ("carl_2", "enrol"),
+    ]
+
+
+def test_verification_keeps_a_recording_once():
+    # Without this, ann's "1" would be enrolled and tested, and bob, who has two files twice, enrolled.
+    chosen = verification_split([*files("ann", "4112"), *files("bob", "5656")], min_files=3, n_enrol=1)
+    assert [(u.id, u.split) for u in chosen] == [
+        ("ann_0", "test"),
+        ("ann_1", "enrol"),
+        ("ann_3", "test"),
+        ("bob_0", "background"),
+        ("bob_1", "background"),
+    ]
+
+
+@pytest.mark.parametrize("n_enrol", [0, 3])
+def test_verification_leaves_files_to_enrol_and_to_test(n_enrol):
+    with pytest.raises(InputError, match=f"`n_enrol` is {n_enrol}; .* less than `min_files` = 3"):
+        verification_split(files("ann", "1234"), min_files=3, n_enrol=n_enrol)
+
+
+def test_verification_needs_speakers_on_both_sides_and_checksums():
+    with pytest.raises(InputError, match="no speaker has `min_files` = 20 files; the most is 2"):
+        verification_split([*files("ann", "12"), *files("bob", "344")])
+    with pytest.raises(InputError, match="every speaker has `min_files` = 3 files; none is left"):
+        verification_split(files("ann", "123"), min_files=3, n_enrol=1)
+    with pytest.raises(InputError, match="utterance 'bed_bob' has no sha256"):
+        verification_split([*files("ann", "1"), *said("bob", ["bed"])])
+
+
 def test_committed_manifest_is_the_closed_set(tmp_path):
     listed = read_manifest(MANIFESTS / "utterances.jsonl", data_dir=tmp_path)
     assert Counter(u.split for u in listed) == {"train": 2373, "test": 604}
@@ -126,12 +177,29 @@ def test_committed_manifest_is_the_closed_set(tmp_path):
     assert speech_commands.CORPUS.licence in (MANIFESTS / "LICENCE").read_text("utf-8")
 
 
-def test_real_corpus_is_as_the_committed_manifest_says(speech_data):
-    folder = corpus_folder(speech_commands.CORPUS, speech_data)
-    assert len(utterances(folder)) == 3947
-    found = listed_closed_set(folder)
-    listed = read_manifest(MANIFESTS / "utterances.jsonl", data_dir=folder.parent)
-    assert [(u.id, u.audio, u.labels, u.split) for u in listed] == [
-        (u.id, u.audio, u.labels, u.split) for u in found
-    ]
-    assert check(listed[::60]) == []
+def test_committed_verification_manifest_keeps_speakers_and_recordings_apart(tmp_path):
+    listed = read_manifest(MANIFESTS / "verification.jsonl", data_dir=tmp_path)
+    assert Counter(u.split for u in listed) == {"background": 1284, "enrol": 530, "test": 2012}
+    speakers = {
+        part: Counter(u.labels["speaker"] for u in select(listed, part))
+        for part in ("background", "enrol", "test")
+    }
+    assert (len(speakers["background"]), len(speakers["enrol"])) == (102, 53)
+    assert speakers["background"].keys().isdisjoint(speakers["enrol"])
+    assert speakers["test"].keys() == speakers["enrol"].keys()
+    assert set(speakers["enrol"].values()) == {10}
+    assert len({u.sha256 for u in listed}) == len({u.id for u in listed}) == len(listed)
+    assert all(u.duration is not None for u in listed)
+
+
+def test_real_corpus_has_the_files_that_the_layout_promises(speech_data):
+    assert len(utterances(corpus_folder(speech_commands.CORPUS, speech_data))) == 3947
+
+
+@pytest.mark.parametrize(
+    ("name", "manifest"),
+    [("speech_commands", "utterances.jsonl"), ("speech_commands_verification", "verification.jsonl")],
+)
+def test_committed_manifests_are_what_the_program_writes(speech_data, tmp_path, name, manifest):
+    assert main([name, str(speech_data), str(tmp_path / manifest)]) == 0
+    assert (tmp_path / manifest).read_bytes() == (MANIFESTS / manifest).read_bytes()

@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from speechgmm.corpora import fsdd, speech_commands
 from speechgmm.corpora.locate import Corpus, corpus_folder
@@ -12,14 +13,21 @@ from speechgmm.manifest import Utterance, write_manifest
 from speechgmm.manifest_check import describe
 
 
-def closed_set(folder: Path) -> list[Utterance]:
-    """The files of Speech Commands that the closed-set protocol uses."""
-    return speech_commands.closed_set(speech_commands.utterances(folder))
+class Source(NamedTuple):
+    """Where a manifest comes from, and what it keeps."""
+
+    corpus: Corpus
+    utterances: Callable[[Path], list[Utterance]]
+    # Of all utterances, with their checksums.
+    protocol: Callable[[list[Utterance]], list[Utterance]]
 
 
-MANIFESTS: dict[str, tuple[Corpus, Callable[[Path], list[Utterance]]]] = {
-    "fsdd": (fsdd.CORPUS, fsdd.utterances),
-    "speech_commands": (speech_commands.CORPUS, closed_set),
+MANIFESTS = {
+    "fsdd": Source(fsdd.CORPUS, fsdd.utterances, list),
+    "speech_commands": Source(speech_commands.CORPUS, speech_commands.utterances, speech_commands.closed_set),
+    "speech_commands_verification": Source(
+        speech_commands.CORPUS, speech_commands.utterances, speech_commands.verification_split
+    ),
 }
 
 
@@ -32,12 +40,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("data_dir", type=Path, help="the folder that holds the corpus's folder")
     parser.add_argument("output", type=Path, help="the manifest to write (JSON Lines)")
     options = parser.parse_args(arguments)
-    corpus, list_utterances = MANIFESTS[options.name]
+    source = MANIFESTS[options.name]
     try:
-        listed = list_utterances(corpus_folder(corpus, options.data_dir))
+        listed = source.utterances(corpus_folder(source.corpus, options.data_dir))
         described, problems = describe(listed)
         if not problems:
-            write_manifest(described, options.output, data_dir=options.data_dir)
+            write_manifest(source.protocol(described), options.output, data_dir=options.data_dir)
     except SpeechGMMError as error:
         problems = [str(error)]
     for problem in problems:

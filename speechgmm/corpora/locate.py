@@ -31,18 +31,24 @@ class Corpus:
         Used in messages and on the command line.
     folder : str
         Its folder in a data folder, as in `DIR/fsdd`.
-    archive : str
-        Address of the public zip or tar archive.
+    archive : str or None
+        Address of the public zip or tar archive; None where there is none.
     licence : str
     example : str
         A file of the corpus, relative to its folder: where this is, the corpus is.
+    page : str
+        Where people ask for a corpus that has no public archive.
+    shares_folder : bool
+        Whether other archives are unpacked into the same folder, as those of LibriSpeech's parts are.
     """
 
     name: str
     folder: str
-    archive: str
+    archive: str | None
     licence: str
     example: str
+    page: str = ""
+    shares_folder: bool = False
 
 
 def corpus_folder(
@@ -57,7 +63,7 @@ def corpus_folder(
     Parameters
     ----------
     corpus : Corpus
-        Such as `speechgmm.corpora.fsdd.CORPUS`.
+        Such as `speechgmm.corpora.fsdd.CORPUS`. One without a public archive is never downloaded.
     data_dir : str or Path, optional
         The folder that holds the corpus's folder.
     manifest : str or Path, optional
@@ -95,19 +101,19 @@ def corpus_folder(
         place = f"DIR/{corpus.folder}"
         raise InputError(
             f"{corpus.name}: not found; put it in {place} (so that {place}/{corpus.example} exists) and pass "
-            f"--data-dir DIR, or set {ENVIRONMENT_VARIABLE}; "
-            f"the download from {corpus.archive} failed: {error}"
+            f"--data-dir DIR, or set {ENVIRONMENT_VARIABLE}; {error}"
         ) from error
     return cached
 
 
 @contextmanager
-def whole_folder(target: Path) -> Iterator[Path]:
+def whole_folder(target: Path, shared: bool = False) -> Iterator[Path]:
     """Fill a folder that appears under its name only when it is whole.
 
     Yields a path to make the folder at, in a temporary folder beside `target`; files that are needed only on
-    the way can lie next to it. On leaving it is renamed to `target`, which must not exist or be empty; after
-    an error, or Ctrl-C, nothing is left.
+    the way can lie next to it. On leaving it is renamed to `target`, which must not exist or be empty; or, where
+    that is `shared`, what it holds is moved into `target`: folders, for which the same holds there, and files of
+    which there are none yet. After an error, or Ctrl-C, nothing is left.
 
     Raises
     ------
@@ -119,18 +125,43 @@ def whole_folder(target: Path) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as temporary:
             made = Path(temporary) / target.name
             yield made
-            if target.is_dir():
-                target.rmdir()
-            made.rename(target)
+            if shared:
+                _move_into(made, target)
+            else:
+                if target.is_dir():
+                    target.rmdir()
+                made.rename(target)
     except OSError as error:
         raise InputError(f"{target}: cannot be written ({error.strerror or error})") from error
 
 
+def _move_into(made: Path, target: Path) -> None:
+    """Move folders, which must not be there or be empty, and the files that are not there."""
+    target.mkdir(exist_ok=True)
+    folders = sorted(path for path in made.iterdir() if path.is_dir())
+    for path in folders:
+        if (target / path.name).is_dir():
+            (target / path.name).rmdir()
+    # Folders come last: where a part is there, so are the files that describe it.
+    for path in [*sorted(set(made.iterdir()) - set(folders)), *folders]:
+        if not (target / path.name).exists():
+            path.rename(target / path.name)
+
+
 def _fetch(corpus: Corpus, target: Path, manifest: str | Path | None) -> None:
-    """Download, unpack and verify a corpus."""
-    with whole_folder(target) as made:
+    """Download, unpack and verify a corpus; the message of an error goes on from "not found"."""
+    if corpus.archive is None:
+        raise InputError(f"it has no public download; ask for it at {corpus.page}")
+    try:
+        _fetch_archive(corpus, corpus.archive, target, manifest)
+    except InputError as error:
+        raise InputError(f"the download from {corpus.archive} failed: {error}") from error
+
+
+def _fetch_archive(corpus: Corpus, address: str, target: Path, manifest: str | Path | None) -> None:
+    with whole_folder(target, corpus.shares_folder) as made:
         archive, unpacked = made.parent / "archive", made.parent / "unpacked"
-        _download(corpus, archive)
+        _download(corpus.name, address, archive)
         unpack(archive, unpacked)
         # Some archives hold the corpus at their top, others in one folder, which may be named by a version.
         tops = [unpacked, *sorted(path for path in unpacked.iterdir() if path.is_dir())]
@@ -144,13 +175,13 @@ def _fetch(corpus: Corpus, target: Path, manifest: str | Path | None) -> None:
                 raise InputError(f"it is not what {manifest} lists ({len(problems)} problems); {problems[0]}")
 
 
-def _download(corpus: Corpus, path: Path) -> None:
+def _download(name: str, address: str, path: Path) -> None:
     import pooch
 
     try:
-        with _Bar(corpus.name) as bar:
+        with _Bar(name) as bar:
             downloader = pooch.HTTPDownloader(progressbar=bar if bar.shown else False, chunk_size=2**16)
-            downloader(corpus.archive, str(path), None)
+            downloader(address, str(path), None)
     except OSError as error:  # requests' own errors are OSErrors too
         raise InputError(" ".join(str(error).split())) from error
 

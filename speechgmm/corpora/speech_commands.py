@@ -10,7 +10,7 @@ Warden (2018), Speech Commands: a dataset for limited-vocabulary speech recognit
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -87,12 +87,8 @@ def closed_set(utterances: list[Utterance], min_files: int = 15) -> list[Utteran
     InputError
         If no speaker has `min_files` files, or they say fewer than three words.
     """
-    counts = Counter(utterance.labels["speaker"] for utterance in utterances)
-    kept = [utterance for utterance in utterances if counts[utterance.labels["speaker"]] >= min_files]
-    if not kept:
-        raise InputError(
-            f"no speaker has `min_files` = {min_files} files; the most is {max(counts.values(), default=0)}"
-        )
+    speakers = _speakers_with(utterances, min_files)
+    kept = [utterance for utterance in utterances if utterance.labels["speaker"] in speakers]
     words = sorted({utterance.labels["word"] for utterance in kept}, key=sha256_of_text)
     if len(words) < 3:
         raise InputError(
@@ -103,6 +99,66 @@ def closed_set(utterances: list[Utterance], min_files: int = 15) -> list[Utteran
         replace(utterance, split="test" if utterance.labels["word"] in test_words else "train")
         for utterance in kept
     ]
+
+
+def verification_split(
+    utterances: list[Utterance], min_files: int = 20, n_enrol: int = 10
+) -> list[Utterance]:
+    """The parts for speaker verification: speakers with many files are enrolled, the others are the background.
+
+    The archive holds some recordings twice, under two takes; of those that are the same file, byte by byte, the
+    first is kept, so that no recording is both enrolled and tested. The first `n_enrol` files of a speaker, in
+    the order of the sha256 of the file, are the enrolment; the speaker's others are the test.
+
+    Parameters
+    ----------
+    utterances : list of Utterance
+        From `utterances`, with their checksums (`speechgmm.manifest_check.describe`).
+    min_files : int
+        Speakers with fewer different files are the background.
+    n_enrol : int
+        Less than `min_files`.
+
+    Returns
+    -------
+    list of Utterance
+        With split "background", "enrol" or "test", in the order given.
+
+    Raises
+    ------
+    InputError
+        If a checksum is missing, `n_enrol` leaves nothing to test, no speaker has `min_files` files or all have.
+    """
+    if not 1 <= n_enrol < min_files:
+        raise InputError(
+            f"`n_enrol` is {n_enrol}; it must be 1 or more, and less than `min_files` = {min_files}, "
+            "or a speaker has nothing to test"
+        )
+    first: dict[str, Utterance] = {}
+    for utterance in utterances:
+        if utterance.sha256 is None:
+            raise InputError(f"utterance {utterance.id!r} has no sha256, which decides the split")
+        first.setdefault(utterance.sha256, utterance)
+    speakers = _speakers_with(first.values(), min_files)
+    splits, seen = {}, Counter[str]()
+    for checksum in sorted(first):
+        speaker = first[checksum].labels["speaker"]
+        seen[speaker] += 1
+        part = "enrol" if seen[speaker] <= n_enrol else "test"
+        splits[checksum] = part if speaker in speakers else "background"
+    if "background" not in splits.values():
+        raise InputError(
+            f"every speaker has `min_files` = {min_files} files; none is left for the background"
+        )
+    return [replace(utterance, split=splits[checksum]) for checksum, utterance in first.items()]
+
+
+def _speakers_with(utterances: Iterable[Utterance], min_files: int) -> set[str]:
+    counts = Counter(utterance.labels["speaker"] for utterance in utterances)
+    most = max(counts.values(), default=0)
+    if most < min_files:
+        raise InputError(f"no speaker has `min_files` = {min_files} files; the most is {most}")
+    return {speaker for speaker, count in counts.items() if count >= min_files}
 
 
 def _paths(folder: Path) -> Iterator[Path]:
