@@ -1,6 +1,5 @@
 """A model and its file: one safetensors file that is safe to load, and says how it was made."""
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,16 +13,21 @@ from speechgmm.em.covariance import covariance_type_of
 from speechgmm.em.mixture import Mixture
 from speechgmm.errors import FormatError, InputError
 from speechgmm.features.config import FeatureConfig
-from speechgmm.files import canonical_json, write_atomically
 from speechgmm.manifest import UNWRITABLE
+from speechgmm.tensor_file import (
+    number_of,
+    read_tensor_file,
+    require_names,
+    texts_field,
+    typed_field,
+    write_tensor_file,
+)
 
 # Format 1 holds variances; 2 says what kind of covariance each mixture has; 3 has today's names of feature settings.
 FORMAT = 3
 KIND = "speechgmm classifier"
 # The answer for utterances that no class explains.
 UNKNOWN = "unknown"
-# The one metadata key: safetensors orders several keys differently from process to process.
-KEY = "speechgmm"
 TENSORS = ("n_components", "weights", "means", "covariances")
 FIELDS = {"kind", "format", "label", "labels", "features", "posterior_scale", "log_priors", "record"}
 NEW_FIELDS = {2: {"covariance_types"}, 3: {"covariance_types"}}
@@ -111,8 +115,6 @@ class Model:
         InputError
             If the place cannot be written, or `record` holds what JSON cannot.
         """
-        from safetensors.numpy import save
-
         mixtures = (*self.mixtures, self.background)
         types = [mixture.covariance_type for mixture in mixtures]
         tensors = {
@@ -132,11 +134,7 @@ class Model:
             "log_priors": self.log_priors.tolist(),
             "record": dict(self.record),
         }
-        try:
-            text = canonical_json(header)
-        except (TypeError, ValueError) as error:
-            raise InputError(f"model `record` cannot be written as JSON ({error})") from error
-        write_atomically(path, save(tensors, {KEY: text}))
+        write_tensor_file(path, header, tensors, "model")
 
     @classmethod
     def load(cls, path: str | Path) -> "Model":
@@ -150,60 +148,23 @@ class Model:
             If it is truncated, of another kind, of a newer version, or says something impossible; the message
             names the field.
         """
-        header, tensors = _read(Path(path))
+        header, tensors = read_tensor_file(Path(path), KIND, FORMAT, "model")
         try:
+            require_names(header, FIELDS | NEW_FIELDS.get(header["format"], set()))
+            require_names(tensors, TENSORS, "array")
             mixtures = _mixtures(tensors, header.get("covariance_types"), header["format"])
             return cls(
-                label=_typed(header, "label", str),
-                labels=tuple(_texts(header, "labels")),
+                label=typed_field(header, "label", str),
+                labels=tuple(texts_field(header, "labels")),
                 mixtures=tuple(mixtures[:-1]),
                 background=mixtures[-1],
-                posterior_scale=_number("posterior_scale", header["posterior_scale"]),
+                posterior_scale=number_of("posterior_scale", header["posterior_scale"]),
                 log_priors=np.array(_numbers(header, "log_priors")),
                 features=_features(header),
                 record=_record(header),
             )
         except InputError as error:
             raise FormatError(f"{path}: {error} (edited by hand, or damaged?)") from error
-
-
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """The header and the arrays of a model file, both checked to be there and of this version."""
-    from safetensors import SafetensorError, safe_open
-
-    if not path.is_file():
-        raise InputError(f"{path}: there is no such model file")
-    try:
-        with safe_open(path, framework="np") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    except (SafetensorError, OSError, TypeError, AttributeError) as error:  # the last two: types NumPy lacks
-        raise FormatError(
-            f"{path}: not a whole safetensors file ({error}); truncated, or of another kind?"
-        ) from error
-    if KEY not in metadata:
-        raise FormatError(
-            f"{path}: a safetensors file, but not a speechgmm model (no metadata field `{KEY}`)"
-        )
-    try:
-        header = json.loads(metadata[KEY])
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{path}: metadata field `{KEY}` is not JSON ({error})") from error
-    if not isinstance(header, dict) or header.get("kind") != KIND:
-        raise FormatError(f"{path}: field `kind` must be {KIND!r}; this is another kind of file")
-    version = header.get("format")
-    if type(version) is not int or version < 1:
-        raise FormatError(f"{path}: field `format` is {version!r}; it must be a whole number from 1")
-    if version > FORMAT:
-        raise FormatError(
-            f"{path}: field `format` is {version}; this speechgmm reads up to {FORMAT} (install a newer speechgmm)"
-        )
-    fields = FIELDS | NEW_FIELDS.get(version, set())
-    for name in sorted(fields ^ set(header)):
-        raise FormatError(f"{path}: field `{name}` is {'missing' if name in fields else 'unknown'}")
-    for name in sorted(set(TENSORS) ^ set(tensors)):
-        raise FormatError(f"{path}: array `{name}` is {'missing' if name in TENSORS else 'unknown'}")
-    return header, tensors
 
 
 def _mixtures(tensors: Mapping[str, NDArray[Any]], types: Any, version: int) -> list[Mixture]:
@@ -251,16 +212,9 @@ def _require_rows(name: str, array: NDArray[Any], n_rows: int) -> None:
         )
 
 
-def _typed(header: Mapping[str, Any], name: str, kind: type) -> Any:
-    value = header[name]
-    if not isinstance(value, kind):
-        raise InputError(f"field `{name}` is {value!r:.80}; it must be of type {kind.__name__}")
-    return value
-
-
 def _record(header: Mapping[str, Any]) -> dict[str, Any]:
     """The record, whose parts that people are shown must be what they are called."""
-    record: dict[str, Any] = _typed(header, "record", dict)
+    record: dict[str, Any] = typed_field(header, "record", dict)
     if not isinstance(record.get("settings", {}), dict):
         raise InputError("field `record.settings` must be names with their values")
     rows = record.get("classes", [])
@@ -271,28 +225,14 @@ def _record(header: Mapping[str, Any]) -> dict[str, Any]:
     return record
 
 
-def _texts(header: Mapping[str, Any], name: str) -> list[str]:
-    values = _typed(header, name, list)
-    if not all(isinstance(value, str) for value in values):
-        raise InputError(f"field `{name}` must be a list of texts")
-    return list(values)
-
-
 def _numbers(header: Mapping[str, Any], name: str) -> list[float]:
-    return [_number(name, value) for value in _typed(header, name, list)]
-
-
-def _number(name: str, value: Any) -> float:
-    """A number that float64 holds; JSON has whole numbers beyond that, and NaN in Python's dialect."""
-    if type(value) not in (int, float) or not abs(value) <= 1e300:
-        raise InputError(f"field `{name}` holds {value!r:.80}; finite numbers are needed")
-    return float(value)
+    return [number_of(name, value) for value in typed_field(header, name, list)]
 
 
 def _features(header: Mapping[str, Any]) -> FeatureConfig | None:
     if header["features"] is None:
         return None
-    settings = dict(_typed(header, "features", dict))
+    settings = dict(typed_field(header, "features", dict))
     if header["format"] < 3:
         new = sorted(set(OLD_NAMES.values()) & settings.keys())
         if new:

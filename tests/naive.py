@@ -155,6 +155,46 @@ def floored(matrix, floors):
     ]
 
 
+def adapted(prior, frames, relevance_factor, parts):
+    """Weights, means and covariances after relevance MAP (Reynolds, Quatieri, Dunn 2000, eq. 11-14), in raw moments.
+
+    Variances without means, for which there is no such equation, are second moments about the prior's means.
+    """
+    gammas, kind = posteriors(prior, frames).tolist(), _type_of(prior)
+    rows = np.asarray(frames, np.float64).tolist()
+    dimensions = _range(rows)
+    new_weights, new_means, new_matrices = [], [], []
+    for k, matrix in enumerate(matrices_of(prior)):
+        gamma, mean = [row[k] for row in gammas], prior.means[k].tolist()
+        mass = math.fsum(gamma)
+        alpha = mass / (mass + relevance_factor) if mass > 0 else 0.0
+        expected = [math.fsum(g * x[i] for g, x in zip(gamma, rows, strict=True)) / mass for i in dimensions]
+        new_weights.append(alpha * mass / len(rows) + (1 - alpha) * float(prior.weights[k]))
+        new_means.append([alpha * expected[i] + (1 - alpha) * mean[i] for i in dimensions])
+        centre = new_means[-1] if "means" in parts else mean
+        new_matrices.append([[0.0] * len(mean) for _ in mean])
+        for i, j in [(i, j) for i in dimensions for j in dimensions]:
+            if "means" in parts:
+                product = math.fsum(g * x[i] * x[j] for g, x in zip(gamma, rows, strict=True)) / mass
+                value = alpha * product + (1 - alpha) * (matrix[i][j] + mean[i] * mean[j])
+                value -= centre[i] * centre[j]
+            else:
+                about = _scatter(gamma, rows, mean, i, j, "full") / mass
+                value = alpha * about + (1 - alpha) * matrix[i][j]
+            new_matrices[-1][i][j] = value
+    matrices = np.array(new_matrices)
+    shaped = {
+        "diag": matrices.diagonal(axis1=1, axis2=2),
+        "full": matrices,
+        "spherical": matrices.trace(axis1=1, axis2=2) / len(dimensions),
+    }
+    return (
+        np.array(new_weights) / math.fsum(new_weights) if "weights" in parts else prior.weights,
+        np.array(new_means) if "means" in parts else prior.means,
+        shaped[kind] if "variances" in parts else prior.covariances,
+    )
+
+
 def matrices_of(mixture):
     """The whole covariance matrix of each component, as lists."""
     kind, n_features = _type_of(mixture), len(mixture.means[0])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from speechgmm.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from speechgmm.em.adaptation import Adaptation, adapt, adapt_to_frames
     from speechgmm.em.checkpoint import Checkpoint
     from speechgmm.em.coordinates import Coordinates
     from speechgmm.em.estimator import GaussianMixture
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
     from speechgmm.em.restarts import fit_mixture
     from speechgmm.em.selection import Selection, select_components
     from speechgmm.em.sources import ArraySource, BlockSource, FrameSource
-    from speechgmm.em.statistics import Statistics, accumulate
+    from speechgmm.em.statistics import EStep, Statistics, accumulate
 
 _HOMES = {
+    "adaptation": ("Adaptation", "adapt", "adapt_to_frames"),
     "checkpoint": ("Checkpoint",),
     "coordinates": ("Coordinates",),
     "estimator": ("GaussianMixture",),
@@ -33,14 +35,16 @@ _HOMES = {
     "restarts": ("fit_mixture",),
     "selection": ("Selection", "select_components"),
     "sources": ("ArraySource", "BlockSource", "FrameSource"),
-    "statistics": ("Statistics", "accumulate"),
+    "statistics": ("EStep", "Statistics", "accumulate"),
 }
 
 __all__ = [
+    "Adaptation",
     "ArraySource",
     "BlockSource",
     "Checkpoint",
     "Coordinates",
+    "EStep",
     "FitResult",
     "FrameSource",
     "GaussianMixture",
@@ -50,6 +54,8 @@ __all__ = [
     "Statistics",
     "StepwiseEM",
     "accumulate",
+    "adapt",
+    "adapt_to_frames",
     "fit_grouped",
     "fit_mixture",
     "kmeans",

@@ -14,11 +14,10 @@ from speechgmm.em.mixture import Mixture
 from speechgmm.em.sources import FrameSource
 from speechgmm.errors import FormatError, InputError
 from speechgmm.files import canonical_json, require_writable, write_atomically
+from speechgmm.tensor_file import KEY, read_tensors
 
 FORMAT = 1
 KIND = "speechgmm checkpoint"
-# The one metadata key: safetensors orders several keys differently from process to process.
-KEY = "speechgmm"
 # In the order in which the checksum takes them.
 TENSORS = ("weights", "means", "covariances", "history", "reseeded")
 
@@ -180,17 +179,10 @@ class OpenCheckpoint:
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """Header and arrays of a checkpoint; once their checksum agrees, they are as `save` wrote them."""
-    from safetensors import SafetensorError, safe_open
-
+    found, tensors = read_tensors(path)
+    text = found or ""
     try:
-        with safe_open(path, framework="np") as file:
-            text = (file.metadata() or {}).get(KEY, "")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
         header = json.loads(text)
-    except (SafetensorError, OSError, TypeError, AttributeError) as error:  # the last two: types NumPy lacks
-        raise FormatError(
-            f"{path}: not a whole safetensors file ({error}); truncated, or of another kind?"
-        ) from error
     except (ValueError, RecursionError) as error:
         raise FormatError(
             f"{path}: a safetensors file, but not a {KIND} (`{KEY}` is not JSON: {error})"

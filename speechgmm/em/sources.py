@@ -193,6 +193,8 @@ class PieceSource:
     ----------
     pieces : sequence of (n, n_features) arrays
         All of one type: float32 or float64. They must not change.
+    weights : (n_frames,), optional
+        How often each frame of all pieces counts; not negative.
 
     Raises
     ------
@@ -200,9 +202,7 @@ class PieceSource:
         If the pieces hold no frames, or disagree in type or number of features.
     """
 
-    weights: Float64s | None = None
-
-    def __init__(self, pieces: Sequence[Floats]) -> None:
+    def __init__(self, pieces: Sequence[Floats], weights: Any = None) -> None:
         self._pieces = pieces
         # Frames before each piece, and of all.
         self._starts = np.concatenate([[0], np.cumsum([len(piece) for piece in pieces], dtype=np.int64)])
@@ -217,6 +217,7 @@ class PieceSource:
                     f"piece {number} of frames is of shape {piece.shape} and {piece.dtype}; the first is of shape "
                     f"{first.shape} and {first.dtype} (features of two settings mixed?)"
                 )
+        self.weights: Float64s | None = None if weights is None else require_weights(weights, self.n_frames)
 
     @property
     def n_frames(self) -> int:
@@ -228,7 +229,8 @@ class PieceSource:
 
     def shards(self) -> Iterator[Shard]:
         for start in range(0, self.n_frames, SHARD):
-            yield Shard(self._range(start, min(start + SHARD, self.n_frames)), None)
+            stop = min(start + SHARD, self.n_frames)
+            yield Shard(self._range(start, stop), None if self.weights is None else self.weights[start:stop])
 
     def _range(self, start: int, stop: int) -> Floats:
         """Frames start to stop: a view where one piece holds them all."""
