@@ -1,16 +1,17 @@
 """Settings of a training, and the TOML files that hold them."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from speechgmm.em.covariance import COVARIANCE_TYPES
 from speechgmm.errors import FormatError, InputError
 from speechgmm.features.config import FeatureConfig
 
 Priors = Literal["equal", "training"]
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -43,16 +44,8 @@ class TrainingSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("n_components", 1), ("max_iterations", 1), ("seed", 0)):
-            value = getattr(self, name)
-            if type(value) is not int or value < least:
-                raise InputError(
-                    f"training setting `{name}` is {value!r}; it must be a whole number from {least}"
-                )
-        for name in ("tolerance", "variance_floor"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-                raise InputError(f"training setting `{name}` is {value!r}; it must be a number from 0")
+        whole = {"n_components": 1, "max_iterations": 1, "seed": 0}
+        require_numbers(self, "training", whole, ("tolerance", "variance_floor"))
         if self.covariance_type not in COVARIANCE_TYPES:
             raise InputError(
                 f"training setting `covariance_type` is {self.covariance_type!r}; it can be "
@@ -64,11 +57,40 @@ class TrainingSettings:
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> "TrainingSettings":
         """Settings from plain values, such as a TOML table; those not given keep their defaults."""
-        known = [setting.name for setting in fields(cls)]
-        unknown = sorted(set(settings) - set(known))
-        if unknown:
-            raise InputError(f"unknown training setting {unknown[0]!r}; known are {', '.join(known)}")
-        return cls(**settings)
+        return settings_from_table(cls, settings, "training")
+
+
+def require_numbers(settings: Any, kind: str, whole: Mapping[str, int], real: Sequence[str]) -> None:
+    """Refuse settings that are out of range.
+
+    Parameters
+    ----------
+    settings : object
+        With the attributes named.
+    kind : str
+        What they are of, for the message.
+    whole : mapping
+        Whole numbers, with the least that each may be.
+    real : sequence of str
+        Numbers from 0.
+    """
+    for name, least in whole.items():
+        value = getattr(settings, name)
+        if type(value) is not int or value < least:
+            raise InputError(f"{kind} setting `{name}` is {value!r}; it must be a whole number from {least}")
+    for name in real:
+        value = getattr(settings, name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+            raise InputError(f"{kind} setting `{name}` is {value!r}; it must be a number from 0")
+
+
+def settings_from_table(cls: type[Made], settings: Mapping[str, Any], kind: str) -> Made:
+    """Settings of a class from plain values; those not given keep their defaults, unknown ones are refused."""
+    known = [setting.name for setting in fields(cls)]  # type: ignore[arg-type]
+    unknown = sorted(set(settings) - set(known))
+    if unknown:
+        raise InputError(f"unknown {kind} setting {unknown[0]!r}; known are {', '.join(known)}")
+    return cls(**settings)
 
 
 @dataclass(frozen=True)

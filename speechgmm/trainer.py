@@ -2,7 +2,6 @@
 
 import hashlib
 import warnings
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,10 +13,9 @@ from speechgmm.em.coordinates import Float64s, Floats
 from speechgmm.em.fit import FitResult, fit
 from speechgmm.em.initialise import kmeans
 from speechgmm.em.mixture import Mixture
-from speechgmm.errors import InputError, SpeechGMMWarning
+from speechgmm.errors import SpeechGMMWarning
 from speechgmm.features.config import FeatureConfig
-from speechgmm.features.extract import FeatureExtractor, Problem
-from speechgmm.features.reading import suitable_config
+from speechgmm.features.extract import Problem
 from speechgmm.manifest import Utterance, fingerprint, quoted
 from speechgmm.model_file import Model
 from speechgmm.parallel import Progress, check_jobs, largest_first, no_progress, one_blas_thread
@@ -36,6 +34,7 @@ from speechgmm.training_frames import (
     gather,
     pooled_variance,
     require_labels,
+    usable_frames,
 )
 from speechgmm.version import __version__
 
@@ -129,29 +128,9 @@ def train(
     InputError
         If no utterance can be used, or one lacks the label.
     """
-    if not utterances:
-        raise InputError("there are no utterances to train on (an empty manifest, or a split without any?)")
     require_labels([utterance.label(label) for utterance in utterances])
-    repeated = [name for name, count in Counter(one.id for one in utterances).items() if count > 1]
-    if repeated:
-        raise InputError(
-            f"utterance ids occur twice: {quoted(repeated)}; `speechgmm manifest check` lists them"
-        )
-    if not isinstance(features, FeatureConfig):
-        features = suitable_config(utterances, features or {})
-    extraction = FeatureExtractor(features).extract(utterances, n_jobs, progress, store)
-    if not extraction.frames:
-        raise InputError(
-            f"none of the {len(utterances)} utterances can be used; the first: {extraction.problems[0].message}"
-        )
+    features, extraction = usable_frames(utterances, label, features, store, n_jobs, progress)
     used = extraction.utterances
-    lost = {one.label(label) for one in utterances} - {one.label(label) for one in used}
-    if lost:
-        warnings.warn(
-            f"no utterance of {label} {quoted(lost)} can be used; the model will not know them",
-            SpeechGMMWarning,
-            stacklevel=2,
-        )
     training = train_on_frames(
         extraction.frames,
         [utterance.label(label) for utterance in used],

@@ -1,9 +1,12 @@
-"""Training frames by class: checked, joined, and what the fits of all classes share."""
+"""Training frames: made from utterances, checked, joined by class, and what the fits of all classes share."""
 
 import warnings
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,8 +15,13 @@ from speechgmm.em.mixture import LARGEST
 from speechgmm.em.moments import moments
 from speechgmm.em.sources import ArraySource, FrameSource, PieceSource
 from speechgmm.errors import InputError, SpeechGMMWarning
+from speechgmm.features.config import FeatureConfig
+from speechgmm.features.extract import Extraction, FeatureExtractor
+from speechgmm.features.reading import suitable_config
 from speechgmm.files import sha256_of_text
+from speechgmm.manifest import Utterance, quoted
 from speechgmm.model_file import UNKNOWN
+from speechgmm.parallel import Progress
 from speechgmm.scorer import require_utterance
 
 # A Gaussian from fewer frames than this is a guess; classes with less speech get fewer components.
@@ -24,6 +32,55 @@ BACKGROUND_FRAMES_PER_COMPONENT = 512
 JOINED = 1 << 22
 # One in so many training utterances is held out to fit the scale of the posteriors.
 HELD_OUT = 5
+
+
+def usable_frames(
+    utterances: Sequence[Utterance],
+    label: str | None,
+    features: FeatureConfig | Mapping[str, Any] | None,
+    store: str | Path | None,
+    n_jobs: int,
+    progress: Progress,
+) -> tuple[FeatureConfig, Extraction]:
+    """The frames of all utterances that can be used, and the configuration they are of.
+
+    Parameters
+    ----------
+    utterances : sequence of Utterance
+        With distinct ids.
+    label : str or None
+        What each must have; a warning names the values of which no utterance can be used.
+    features, store, n_jobs, progress
+        As in `speechgmm.trainer.train`.
+
+    Raises
+    ------
+    InputError
+        If no utterance can be used, or one lacks the label.
+    """
+    if not utterances:
+        raise InputError("there are no utterances to train on (an empty manifest, or a split without any?)")
+    values = set() if label is None else {utterance.label(label) for utterance in utterances}
+    repeated = [name for name, count in Counter(one.id for one in utterances).items() if count > 1]
+    if repeated:
+        raise InputError(
+            f"utterance ids occur twice: {quoted(repeated)}; `speechgmm manifest check` lists them"
+        )
+    if not isinstance(features, FeatureConfig):
+        features = suitable_config(utterances, features or {})
+    extraction = FeatureExtractor(features).extract(utterances, n_jobs, progress, store)
+    if not extraction.frames:
+        raise InputError(
+            f"none of the {len(utterances)} utterances can be used; the first: {extraction.problems[0].message}"
+        )
+    lost = values - {utterance.labels.get(str(label)) for utterance in extraction.utterances}
+    if lost:
+        warnings.warn(
+            f"no utterance of {label} {quoted(lost)} can be used; the model will not know them",
+            SpeechGMMWarning,
+            stacklevel=3,
+        )
+    return features, extraction
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,15 +128,9 @@ def gather(
             "there must be as many of each, and at least 1"
         )
     require_labels(labels)
-    n_features = require_frames(frames[0], name="frames[0]").shape[1]
-    checked = [require_utterance(array, index, n_features) for index, array in enumerate(frames)]
-    dtype = np.result_type(*{array.dtype for array in checked})
+    checked = checked_frames(frames)
     members: dict[str, list[int]] = {}
-    for index, (array, value) in enumerate(zip(checked, labels, strict=True)):
-        if max(array.max(), -array.min()) > LARGEST:
-            raise InputError(
-                f"`frames[{index}]` has values so large that their squares overflow; scale them down"
-            )
+    for index, value in enumerate(labels):
         members.setdefault(str(value), []).append(index)
     if len(members) == 1:
         warnings.warn(
@@ -95,7 +146,7 @@ def gather(
         classes.append(
             ClassFrames(
                 label=value,
-                pieces=tuple(checked[index].astype(dtype, copy=False) for index in rows),
+                pieces=tuple(checked[index] for index in rows),
                 n_held_out=max(1, len(rows) // HELD_OUT) if len(rows) > 1 else 0,
                 seconds=sum(seconds[index] for index in rows),
             )
@@ -103,15 +154,44 @@ def gather(
     return classes
 
 
+def checked_frames(frames: Sequence[Floats]) -> list[Floats]:
+    """The frames of each utterance, checked and of one type; none is copied where they are of one type already.
+
+    Raises
+    ------
+    InputError
+        If there are no utterances, one has no frames or another number of features, or values are not finite or too
+        large to be squared.
+    """
+    if len(frames) == 0:
+        raise InputError("`frames` is empty; at least 1 utterance is needed")
+    n_features = require_frames(frames[0], name="frames[0]").shape[1]
+    checked = [require_utterance(array, index, n_features) for index, array in enumerate(frames)]
+    for index, array in enumerate(checked):
+        if max(array.max(), -array.min()) > LARGEST:
+            raise InputError(
+                f"`frames[{index}]` has values so large that their squares overflow; scale them down"
+            )
+    dtype = np.result_type(*{array.dtype for array in checked})
+    return [array.astype(dtype, copy=False) for array in checked]
+
+
+def require_texts(values: Sequence[str], name: str) -> None:
+    """Refuse names that are no texts, or empty."""
+    for index, value in enumerate(values):
+        if not isinstance(value, str) or not value:
+            raise InputError(
+                f"`{name}[{index}]` is {value!r}; a {name[:-1]} must be a text that is not empty"
+            )
+
+
 def require_labels(labels: Sequence[str]) -> None:
     """Refuse what cannot be the name of a class."""
-    for index, value in enumerate(labels):
-        if not isinstance(value, str) or not value:
-            raise InputError(f"`labels[{index}]` is {value!r}; a label must be a text that is not empty")
-        if value == UNKNOWN:
-            raise InputError(
-                f"a class is named {UNKNOWN!r}, which is the answer for rejected utterances; rename it"
-            )
+    require_texts(labels, "labels")
+    if UNKNOWN in labels:
+        raise InputError(
+            f"a class is named {UNKNOWN!r}, which is the answer for rejected utterances; rename it"
+        )
 
 
 def pooled_variance(classes: Sequence[ClassFrames]) -> Float64s:

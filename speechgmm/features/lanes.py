@@ -87,6 +87,29 @@ def _larger(typing_context: Any, left: Any, right: Any) -> Any:
     return Lanes(Lanes, Lanes), generate
 
 
+def _reaching(typing_context: Any, vector: Any, bound: Any) -> Any:
+    """Which lanes are no less than a number: bit i of an int32 stands for lane i."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        vector, bound = arguments
+        nothing = ir.Constant(_VECTOR, ir.Undefined)
+        first = builder.insert_element(nothing, bound, ir.Constant(_INDEX, 0))
+        zeros = ir.Constant(ir.VectorType(_INDEX, LANES), [0] * LANES)
+        found = builder.fcmp_ordered(">=", vector, builder.shuffle_vector(first, nothing, zeros))
+        return builder.zext(builder.bitcast(found, ir.IntType(LANES)), _INDEX)
+
+    return types.int32(Lanes, types.float32), generate
+
+
+def _bits_set(typing_context: Any, number: Any) -> Any:
+    """How many bits of an int32 are set."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.ctpop(arguments[0])
+
+    return types.int32(types.int32), generate
+
+
 def _turn(typing_context: Any, source: Any, start: Any, step: Any, target: Any, row: Any) -> Any:
     """Write LANES rows of `target`: row i is item `start + i` of `source`, and `step` further on in each next lane."""
 
@@ -142,5 +165,6 @@ def _define(operation: Callable[..., Any], instruction: str) -> None:
 
 load, store, spread = intrinsic(_load), intrinsic(_store), intrinsic(_spread)
 larger, turn = intrinsic(_larger), intrinsic(_turn)
+reaching, bits_set = intrinsic(_reaching), intrinsic(_bits_set)
 for _operation, _instruction in ((operator.add, "fadd"), (operator.sub, "fsub"), (operator.mul, "fmul")):
     _define(_operation, _instruction)

@@ -1,16 +1,12 @@
 """A picture of what a configuration makes of an audio file: its waveform, spectrum, cepstra and speech decisions."""
 
-import io
 import math
 import tempfile
 import textwrap
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +19,8 @@ from speechgmm.features.filter_bank import from_hertz, to_hertz
 from speechgmm.features.presets import PRESETS
 from speechgmm.features.reading import Reading, naming, open_utterance
 from speechgmm.features.store_files import allocate
-from speechgmm.files import write_atomically
 from speechgmm.manifest import Utterance
+from speechgmm.report.pictures import require_format, shortened, styled, write_picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,22 +30,6 @@ if TYPE_CHECKING:
 Float32s = NDArray[np.float32]
 Float64s = NDArray[np.float64]
 
-# Formats, and what is to be left out of each: the date.
-FORMATS: dict[str, dict[str, Any]] = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
-STYLE: dict[str, Any] = {
-    "font.size": 8.0,
-    "axes.titlesize": 8.0,
-    "axes.titlelocation": "left",
-    "axes.linewidth": 0.6,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    # Frames go from left to right, their values from the bottom up.
-    "image.origin": "lower",
-    "image.aspect": "auto",
-    "savefig.dpi": 200.0,
-    "pdf.fonttype": 42,
-    "svg.hashsalt": "speechgmm",
-}
 WIDTH, HEIGHT = 7.2, 7.6  # inches
 INK, PALE = "#1f3a5f", "#ccd9e6"
 # Points of the waveform; more would not be seen, and make large files.
@@ -145,10 +125,11 @@ def feature_picture(
         If the audio cannot be used, `output` has another suffix or cannot be written, `seconds` is not above 0, or
         matplotlib is missing.
     """
-    kind = "" if output is None else _format_of(output)
+    if output is not None:
+        require_format(output)
     if not (math.isfinite(seconds) and seconds > 0):
         raise InputError(f"`seconds` is {seconds:g}; it must be a length of time to draw, above 0")
-    with _style():
+    with styled():
         from matplotlib.figure import Figure
 
         if not isinstance(utterance, Utterance):
@@ -157,44 +138,12 @@ def feature_picture(
             content = _content(utterance, config, seconds)
         figure = Figure((WIDTH, HEIGHT), layout="constrained")
         _draw(figure, content, config)
-        figure.suptitle(_shortened(utterance.audio.name), fontsize=9, fontweight="bold", parse_math=False)
-        if output is not None:
-            write_atomically(output, _rendered(figure, kind))
-    return figure
-
-
-def _format_of(output: str | Path) -> str:
-    suffix = Path(output).suffix
-    kind = suffix.lower().removeprefix(".")
-    if kind not in FORMATS:
-        known = ", ".join(f".{name}" for name in FORMATS)
-        raise InputError(
-            f"{output}: a picture cannot be written as {suffix or 'a file without a suffix'!r}; use {known}"
+        figure.suptitle(
+            shortened(utterance.audio.name, LINE), fontsize=9, fontweight="bold", parse_math=False
         )
-    return kind
-
-
-@contextmanager
-def _style() -> Iterator[None]:
-    """matplotlib with its own settings and `STYLE`, and afterwards with the user's again."""
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise InputError("the picture needs matplotlib: pip install 'speechgmm[report]'") from error
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(STYLE)
-        yield
-
-
-def _rendered(figure: "Figure", kind: str) -> bytes:
-    """The bytes of a picture file."""
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        # A file may be named in a script that the font does not have: boxes will stand for it.
-        warnings.filterwarnings("ignore", "Glyph ", UserWarning)
-        figure.savefig(buffer, format=kind, metadata=FORMATS[kind])
-    return buffer.getvalue()
+        if output is not None:
+            write_picture(figure, output)
+    return figure
 
 
 def _content(utterance: Utterance, config: FeatureConfig, seconds: float) -> _Content:
@@ -357,10 +306,6 @@ def _draw_levels(axes: "Axes", content: _Content) -> None:
     axes.set_ylim(max(-DEPTH, float(content.levels.min())) - 3.0, 3.0)
     axes.set_ylabel("Level in all filters\n(dB re loudest)")
     axes.set_title(f"Speech activity; {content.decision}")
-
-
-def _shortened(name: str) -> str:
-    return name if len(name) <= LINE else f"{name[: LINE // 2]}…{name[1 - LINE // 2 :]}"
 
 
 def _summary(content: _Content, config: FeatureConfig) -> str:

@@ -1,0 +1,428 @@
+"""Compiled inner loops of trial scoring: no checks, the interpreter lock released.
+
+Sixteen enrolled models lie side by side as a vector (see `speechgmm.features.lanes`). What a model adds to the log2
+density of a component of the background is linear in the terms of a frame: a bank has one row for each term, and a
+last one for the constant.
+"""
+
+import numpy as np
+from numba import njit, types
+
+from speechgmm.compiled import MATRIX32, MATRIX64, OPTIONS, VECTOR32, VECTOR64, compiled, log
+from speechgmm.em.kernels import FRAMES32, FRAMES64, blank, exp2, expand
+from speechgmm.em.kernels import posteriors as posteriors_in_place
+from speechgmm.em.terms import BLOCK, DIAG, FAR, LOG2_OF_NOTHING
+from speechgmm.features.lanes import LANES, bits_set, larger, load, reaching, spread, store
+
+NUMBERS = types.int32[:, ::1]
+# Frames that go through a component of a bank together: so many that no sum waits for its last step.
+TOGETHER = 8
+# Ratios beyond these are summed again where nothing overflows or is cut off.
+LARGEST_EXPONENT = np.float32(100.0)
+LARGEST, SMALLEST = np.float32(2.0**60), np.float32(2.0**-40)
+
+
+def _count(densities, first, n_rows, bound):  # type: ignore[no-untyped-def]
+    """How many numbers in some rows are no less than a bound."""
+    total = np.int32(0)
+    for row in range(first, first + n_rows):
+        total += bits_set(reaching(load(densities, row), bound))
+    return total
+
+
+count = njit(**OPTIONS)(_count)
+
+
+def _find_bound(densities, first, n_rows, wanted):  # type: ignore[no-untyped-def]
+    """The largest number in some rows, and a bound that no fewer of them reach than wanted, and few more."""
+    peaks, buffer = load(densities, first), np.empty((1, LANES), np.float32)
+    for row in range(first + 1, first + n_rows):
+        peaks = larger(peaks, load(densities, row))
+    store(buffer, 0, peaks)
+    peak = buffer[0].max()
+    step = np.float32(8.0)
+    while count(densities, first, n_rows, peak - step) < wanted:
+        step *= np.float32(2.0)
+    low, high = peak - step, peak
+    for _ in range(6):
+        middle = np.float32(0.5) * (low + high)
+        found = count(densities, first, n_rows, middle)
+        if found < wanted:
+            high = middle
+            continue
+        low = middle
+        if found <= wanted + wanted // 4:
+            break
+    return peak, low
+
+
+find_bound = njit(**OPTIONS)(_find_bound)
+
+
+def _choose_best(densities, first, n_rows, numbers, values, n_wanted):  # type: ignore[no-untyped-def]
+    """Find the largest numbers in some rows, counted from 0, and their values; returns the very largest.
+
+    Of equals the first. No branch depends on a single number: wrong guesses would take longer than all the rest.
+    """
+    peak, bound = find_bound(densities, first, n_rows, n_wanted)
+    n_kept = 0
+    for row in range(n_rows):
+        found = reaching(load(densities, first + row), bound)
+        if found:
+            for s in range(LANES):
+                numbers[n_kept], values[n_kept] = row * LANES + s, densities[first + row, s]
+                n_kept += (found >> s) & 1
+    while n_kept > n_wanted:
+        least = 0
+        for c in range(n_kept):
+            least = c if values[c] <= values[least] else least
+        n_kept -= 1
+        for c in range(least, n_kept):
+            numbers[c], values[c] = numbers[c + 1], values[c + 1]
+    return peak
+
+
+choose_best = njit(**OPTIONS)(_choose_best)
+
+
+def _choose(log2_densities, components, posteriors):  # type: ignore[no-untyped-def]
+    """Find the components with the largest densities of each frame, and their posteriors.
+
+    Parameters
+    ----------
+    log2_densities : (n_frames, n_components) float32
+        Overwritten. The number of components is a whole number of vectors; those filled up have no density.
+    components : (n_frames, n_chosen) int32
+        Gets their numbers, in rising order.
+    posteriors : (n_frames, n_chosen) float32
+        Gets their shares of the density of all components.
+    """
+    n_frames, n_chosen = components.shape
+    n_components = log2_densities.shape[1]
+    n_rows = n_components // LANES
+    densities = log2_densities.reshape((n_frames * n_rows, LANES))
+    # Each write may go one vector beyond what is kept.
+    numbers, values = np.empty(n_components + LANES, np.int32), np.empty(n_components + LANES, np.float32)
+    partial = np.empty(LANES, np.float32)
+    for i in range(n_frames):
+        row, own, shares = log2_densities[i], components[i], posteriors[i]
+        peak = choose_best(densities, i * n_rows, n_rows, numbers, values, n_chosen)
+        for k in range(n_components):
+            row[k] = exp2(row[k] - peak)
+        partial[:] = 0.0
+        for k in range(0, n_components, LANES):
+            for s in range(LANES):
+                partial[s] += row[k + s]
+        mass = partial.sum()
+        for c in range(n_chosen):
+            own[c], shares[c] = numbers[c], exp2(values[c] - peak) / mass
+
+
+choose = compiled(types.void(MATRIX32, NUMBERS, MATRIX32))(_choose)
+
+
+@compiled(
+    *(
+        types.void(
+            *(frames, vector, vector, MATRIX64, MATRIX32, types.int64[::1], MATRIX64),
+            *(MATRIX32, NUMBERS, MATRIX32, types.boolean[::1]),
+        )
+        for frames, vector in ((FRAMES32, VECTOR32), (FRAMES64, VECTOR64))
+    )
+)
+def explain(  # type: ignore[no-untyped-def]
+    frames, origin, inverse_scale, place, matrix, sharp, exact, x, components, posteriors, far
+):
+    """Find the background's best components of each frame.
+
+    Parameters
+    ----------
+    frames : (n_frames, n_features) float32 or float64
+    origin, inverse_scale : (n_features,)
+        In the precision of the frames.
+    place : (2, n_features) float64
+        The same, as they are.
+    matrix : (n_components, n_terms) float32
+        Of a `Projection`, filled up to a whole number of vectors.
+    sharp : (n_sharp,) int64
+        Components whose densities go through float64.
+    exact : (n_sharp, n_terms) float64
+        Their rows of the matrix.
+    x : (n_frames, n_features) float32
+        Gets the frames, in coordinates.
+    components, posteriors : (n_frames, n_chosen)
+        As in `choose`.
+    far : (n_frames,) bool
+        Gets the frames for which this is not exact enough.
+    """
+    n_frames, n_features = frames.shape
+    n_components, n_rows = matrix.shape
+    peaks, densities = np.empty(BLOCK, np.float32), np.empty(n_components * BLOCK, np.float32)
+    for start in range(0, n_frames, BLOCK):
+        part = frames[start : start + BLOCK]
+        size = part.shape[0]
+        stop = start + size
+        rows = np.empty((n_rows, size), np.float32)
+        log2_densities = densities[: n_components * size].reshape((size, n_components))
+        expand(part, origin, inverse_scale, DIAG, rows, peaks[:size])
+        np.dot(rows.T, matrix.T, log2_densities)
+        if sharp.size:
+            exact_rows = np.empty((n_rows, size), np.float64)
+            expand(part, place[0], place[1], DIAG, exact_rows, peaks[:size])
+            exact_densities = np.dot(exact, exact_rows)
+            for s in range(sharp.size):
+                for i in range(size):
+                    log2_densities[i, sharp[s]] = max(exact_densities[s, i], LOG2_OF_NOTHING)
+        for i in range(size):
+            far[start + i] = not peaks[i] <= FAR * FAR
+            for j in range(n_features):
+                x[start + i, j] = rows[j, i]
+        choose(log2_densities, components[start:stop], posteriors[start:stop])
+
+
+def _by_component(components, posteriors, n_components):  # type: ignore[no-untyped-def]
+    """Frames and posteriors sorted by component: those of k are at starts[k] : starts[k + 1]."""
+    n_frames, n_chosen = components.shape
+    starts = np.zeros(n_components + 1, np.int64)
+    for i in range(n_frames):
+        for c in range(n_chosen):
+            starts[components[i, c] + 1] += 1
+    starts = np.cumsum(starts)
+    places = starts.copy()
+    frames, shares = np.empty(n_frames * n_chosen, np.int64), np.empty(n_frames * n_chosen, np.float32)
+    for i in range(n_frames):
+        for c in range(n_chosen):
+            k = components[i, c]
+            frames[places[k]], shares[places[k]] = i, posteriors[i, c]
+            places[k] += 1
+    return starts, frames, shares
+
+
+by_component = njit(**OPTIONS)(_by_component)
+
+
+def _put_ratios(terms, frames, bank, first, ratios):  # type: ignore[no-untyped-def]
+    """Write what sixteen models add to the log2 density of one component for some frames, a row each."""
+    n_terms, last = terms.shape[1], frames.size - 1
+    for start in range(0, frames.size, TOGETHER):
+        f0, f1 = frames[start], frames[min(start + 1, last)]
+        f2, f3 = frames[min(start + 2, last)], frames[min(start + 3, last)]
+        f4, f5 = frames[min(start + 4, last)], frames[min(start + 5, last)]
+        f6, f7 = frames[min(start + 6, last)], frames[min(start + 7, last)]
+        r0 = load(bank, first + n_terms)
+        r1, r2, r3, r4, r5, r6, r7 = r0, r0, r0, r0, r0, r0, r0
+        for j in range(n_terms):
+            row = load(bank, first + j)
+            r0 = r0 + row * spread(terms[f0, j])
+            r1 = r1 + row * spread(terms[f1, j])
+            r2 = r2 + row * spread(terms[f2, j])
+            r3 = r3 + row * spread(terms[f3, j])
+            r4 = r4 + row * spread(terms[f4, j])
+            r5 = r5 + row * spread(terms[f5, j])
+            r6 = r6 + row * spread(terms[f6, j])
+            r7 = r7 + row * spread(terms[f7, j])
+        store(ratios, start, r0)
+        store(ratios, start + 1, r1)
+        store(ratios, start + 2, r2)
+        store(ratios, start + 3, r3)
+        store(ratios, start + 4, r4)
+        store(ratios, start + 5, r5)
+        store(ratios, start + 6, r6)
+        store(ratios, start + 7, r7)
+
+
+put_ratios = njit(**OPTIONS)(_put_ratios)
+
+
+def _ratio_exactly(terms, components, posteriors, bank, first, n_rows, lane):  # type: ignore[no-untyped-def]
+    """The natural log of one model's density over the background's, of one frame, in float64."""
+    peak, total = -np.inf, 0.0
+    for c in range(-1, components.size):
+        if c < 0:  # what is left to the other components, which the model has as the background does
+            rest = 1.0
+            for share in posteriors:
+                rest -= share
+            value = np.log2(max(rest, 1e-30))
+        else:
+            row = first + components[c] * n_rows
+            value = np.log2(max(np.float64(posteriors[c]), 1e-300)) + bank[row + n_rows - 1, lane]
+            for j in range(n_rows - 1):
+                value += np.float64(bank[row + j, lane]) * terms[j]
+        if value > peak:
+            total, peak = total * np.exp2(peak - value), value
+        total += np.exp2(value - peak)
+    return (peak + np.log2(total)) * np.log(2.0)
+
+
+ratio_exactly = njit(**OPTIONS)(_ratio_exactly)
+
+
+def _add_logs(terms, components, posteriors, bank, first, sums, llrs):  # type: ignore[no-untyped-def]
+    """Add the natural logs of sums of ratios, (n_frames, LANES), to the llrs of sixteen models."""
+    n_rows = terms.shape[1] + 1
+    for i in range(len(sums)):
+        row, extreme = sums[i], False
+        for s in range(LANES):
+            extreme |= not SMALLEST < row[s] < LARGEST
+        if extreme:
+            for s in range(LANES):
+                llrs[s] += ratio_exactly(terms[i], components[i], posteriors[i], bank, first, n_rows, s)
+        else:
+            for s in range(LANES):
+                llrs[s] += np.float64(log(row[s]))
+
+
+add_logs = njit(**OPTIONS)(_add_logs)
+
+
+@compiled(types.void(MATRIX32, NUMBERS, MATRIX32, MATRIX32, types.int64, VECTOR64))
+def add_llrs(terms, components, posteriors, bank, n_components, llrs):  # type: ignore[no-untyped-def]
+    """Add to `llrs` the log-likelihood ratios of the frames of an utterance, natural log.
+
+    Parameters
+    ----------
+    terms : (n_frames, n_terms) float32
+    components : (n_frames, n_chosen) int32
+        Those of the background that count for each frame.
+    posteriors : (n_frames, n_chosen) float32
+    bank : (n_tiles * n_components * (n_terms + 1), LANES) float32
+    n_components : int
+    llrs : (n_tiles * LANES,) float64
+    """
+    n_frames, n_rows = terms.shape[0], terms.shape[1] + 1
+    starts, frames, shares = by_component(components, posteriors, n_components)
+    ratios = np.empty((np.diff(starts).max() + TOGETHER, LANES), np.float32)
+    rests, sums = np.empty(n_frames, np.float32), np.empty((n_frames, LANES), np.float32)
+    for i in range(n_frames):
+        rests[i] = max(np.float32(1.0) - posteriors[i].sum(), np.float32(0.0))
+    for tile in range(llrs.size // LANES):
+        first = tile * n_components * n_rows
+        for i in range(n_frames):
+            sums[i, :] = rests[i]
+        for k in range(n_components):
+            own = frames[starts[k] : starts[k + 1]]
+            if own.size == 0:
+                continue
+            put_ratios(terms, own, bank, first + k * n_rows, ratios)
+            for j in range(own.size):
+                share, row, target = shares[starts[k] + j], ratios[j], sums[own[j]]
+                for s in range(LANES):
+                    target[s] += share * exp2(min(row[s], LARGEST_EXPONENT))
+        add_logs(terms, components, posteriors, bank, first, sums, llrs[tile * LANES : (tile + 1) * LANES])
+
+
+@compiled(types.void(MATRIX32, NUMBERS, MATRIX32, MATRIX32, MATRIX32))
+def centred_statistics(x, components, posteriors, means, first):  # type: ignore[no-untyped-def]
+    """Sum the distances of frames from the means of their components, weighted with posteriors.
+
+    Parameters
+    ----------
+    x : (n_frames, n_features) float32
+    components : (n_frames, n_chosen) int32
+    posteriors : (n_frames, n_chosen) float32
+    means, first : (n_components, n_features) float32
+        `first` gets the sums.
+    """
+    n_components, n_features = means.shape
+    starts, frames, shares = by_component(components, posteriors, n_components)
+    for k in range(n_components):
+        mean, target = means[k], first[k]
+        target[:] = 0.0
+        for place in range(starts[k], starts[k + 1]):
+            share, frame = shares[place], x[frames[place]]
+            for j in range(n_features):
+                target[j] += share * (frame[j] - mean[j])
+
+
+@compiled(types.void(MATRIX32, MATRIX32, MATRIX32))
+def products(vectors, bank, results):  # type: ignore[no-untyped-def]
+    """Products of vectors with the vectors in a bank, whose last row is a constant.
+
+    Parameters
+    ----------
+    vectors : (n_vectors, n_items) float32
+    bank : (n_tiles * (n_items + 1), LANES) float32
+    results : (n_vectors, n_tiles * LANES) float32
+    """
+    n_vectors, n_rows = len(vectors), vectors.shape[1] + 1
+    rows = np.empty((n_vectors + TOGETHER, LANES), np.float32)
+    for tile in range(results.shape[1] // LANES):
+        put_ratios(vectors, np.arange(n_vectors), bank, tile * n_rows, rows)
+        for i in range(n_vectors):
+            for s in range(LANES):
+                results[i, tile * LANES + s] = rows[i, s]
+
+
+@compiled(
+    *(
+        types.void(
+            *(
+                frames,
+                vector,
+                vector,
+                MATRIX64,
+                types.int64,
+                types.int64,
+                MATRIX32,
+                types.int64[::1],
+                MATRIX64,
+            ),
+            *(types.boolean[::1], VECTOR64),
+        )
+        for frames, vector in ((FRAMES32, VECTOR32), (FRAMES64, VECTOR64))
+    )
+)
+def add_log2_likelihoods(  # type: ignore[no-untyped-def]
+    frames, origin, inverse_scale, place, kind, block, matrix, sharp, exact, far, totals
+):
+    """Add to `totals` the log2-likelihoods of frames under many mixtures, in coordinates.
+
+    Parameters
+    ----------
+    frames, origin, inverse_scale, place
+        As in `explain`.
+    kind : int
+        DIAG or FULL.
+    block : int
+        Frames handled at a time.
+    matrix : (n_mixtures * n_components, n_terms) float32
+        Of a `Projection` of mixtures side by side.
+    sharp : (n_sharp,) int64
+        In rising order.
+    exact : (n_sharp, n_terms) float64
+    far : (n_frames,) bool
+        Gets the frames that were left out.
+    totals : (n_mixtures,) float64
+    """
+    n_frames, n_rows = frames.shape[0], matrix.shape[1]
+    n_components = len(matrix) // totals.size
+    peaks_of_all, masses_of_all = np.empty(block, np.float32), np.empty(block, np.float32)
+    densities_of_all = np.empty(n_components * block, np.float32)
+    for start in range(0, n_frames, block):
+        part, skipped = frames[start : start + block], far[start : start + block]
+        size = part.shape[0]
+        rows = np.empty((n_rows, size), np.float32)
+        peaks, masses = peaks_of_all[:size], masses_of_all[:size]
+        log2_densities = densities_of_all[: n_components * size].reshape((n_components, size))
+        expand(part, origin, inverse_scale, kind, rows, peaks)
+        for i in range(size):
+            skipped[i] = not peaks[i] <= FAR * FAR
+        blank(rows, skipped)
+        exact_densities = np.empty((0, 0))
+        if sharp.size:
+            exact_rows = np.empty((n_rows, size))
+            expand(part, place[0], place[1], kind, exact_rows, peaks)
+            blank(exact_rows, skipped)
+            exact_densities = np.dot(exact, exact_rows)
+        s = 0
+        for m in range(totals.size):
+            first = m * n_components
+            np.dot(matrix[first : first + n_components], rows, log2_densities)
+            while s < sharp.size and sharp[s] < first + n_components:
+                for i in range(size):
+                    log2_densities[sharp[s] - first, i] = max(exact_densities[s, i], LOG2_OF_NOTHING)
+                s += 1
+            posteriors_in_place(log2_densities, peaks, masses)
+            for i in range(size):
+                if not skipped[i]:
+                    totals[m] += np.float64(peaks[i]) + np.log2(np.float64(masses[i]))

@@ -1,0 +1,238 @@
+"""The speaker store: the background model, all enrolled speakers and how their scores are read, in one file."""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from speechgmm.em.adaptation import Adaptation
+from speechgmm.em.coordinates import Coordinates
+from speechgmm.em.mixture import Mixture
+from speechgmm.errors import FormatError, InputError
+from speechgmm.manifest import quoted
+from speechgmm.parallel import Progress, no_progress
+from speechgmm.verification.background import Background
+from speechgmm.verification.enrolment import Cohort, Enroller, Enrolment, Speech
+from speechgmm.verification.score_normalisation import refuse_cohort_targets
+from speechgmm.verification.speaker_store_file import Stored, read_store, write_store
+from speechgmm.verification.stored_calibration import StoredCalibration
+
+
+class SpeakerRow(NamedTuple):
+    """An enrolled speaker, for tables."""
+
+    speaker: str
+    utterances: int
+    seconds: float
+    frames: int
+
+
+@dataclass(eq=False)
+class SpeakerStore:
+    """Speakers and what verifies them; changes are kept by `save`.
+
+    Make one with `SpeakerStore.create(background)`, or `SpeakerStore.load(path)`.
+
+    Parameters
+    ----------
+    background : Background
+    adaptation : Adaptation
+    coordinates : Coordinates, optional
+        Those of all statistics. Default: those that suit the background model.
+    enrolments : dict
+        Speakers, sorted by name, with their enrolments. To be changed by `add`, `enrol` and `remove`.
+    cohort : Cohort or None
+        None of them may be enrolled.
+    calibration : StoredCalibration or None
+
+    Raises
+    ------
+    InputError
+        If parts do not belong together.
+    """
+
+    background: Background
+    adaptation: Adaptation = field(default_factory=Adaptation)
+    coordinates: Coordinates | None = None
+    enrolments: dict[str, Enrolment] = field(default_factory=dict)
+    cohort: Cohort | None = None
+    calibration: StoredCalibration | None = None
+
+    def __post_init__(self) -> None:
+        self.coordinates = self.enroller.coordinates
+        self.enrolments = dict(sorted(self.enrolments.items()))
+        self._require_whole()
+
+    @classmethod
+    def create(cls, background: Background, adaptation: Adaptation | None = None) -> "SpeakerStore":
+        """A store without speakers.
+
+        Raises
+        ------
+        InputError
+            If the background model cannot be adapted so, or `adaptation` has several iterations.
+        """
+        return cls(background, adaptation or Adaptation())
+
+    @classmethod
+    def load(cls, path: str | Path) -> "SpeakerStore":
+        """Read a store; nothing in the file is ever executed.
+
+        Raises
+        ------
+        InputError
+            If there is no such file.
+        FormatError
+            If it is damaged, of another kind, of a newer version, or says something impossible.
+        """
+        stored = read_store(path)
+        enrolments = {enrolment.speaker: enrolment for enrolment in stored.enrolments}
+        try:
+            return cls(**(stored._asdict() | {"enrolments": enrolments}))
+        except InputError as error:
+            raise FormatError(f"{path}: {error} (edited by hand, or damaged?)") from error
+
+    @property
+    def enroller(self) -> Enroller:
+        """What makes enrolments that fit this store."""
+        return Enroller(self.background, self.adaptation, self.coordinates)
+
+    def save(self, path: str | Path) -> None:
+        """Write the store to one file, whole or not at all. Equal stores give equal bytes.
+
+        Raises
+        ------
+        InputError
+            If the place cannot be written, or parts do not belong together.
+        """
+        self._require_whole()
+        write_store(
+            path,
+            Stored(
+                background=self.background,
+                adaptation=self.adaptation,
+                coordinates=self.enroller.coordinates,
+                enrolments=tuple(self.enrolments[speaker] for speaker in sorted(self.enrolments)),
+                cohort=self.cohort,
+                calibration=self.calibration,
+            ),
+        )
+
+    def enrol(self, groups: Mapping[str, Speech], n_jobs: int = 1, progress: Progress = no_progress) -> None:
+        """Enrol speakers, or add utterances to those who are enrolled; all of them, or none if one is refused.
+
+        Parameters
+        ----------
+        groups : mapping
+            Of each speaker a sequence of (utterance key, frames, seconds).
+        n_jobs, progress
+            See `Enroller.enrol_many`.
+
+        Raises
+        ------
+        InputError
+            If an utterance is enrolled already, has no frames, or ones that do not fit; or if a speaker is one of the
+            cohort.
+        """
+        self._refuse_cohort(groups)
+        made = self.enroller.enrol_many(groups, known=self.enrolments, n_jobs=n_jobs, progress=progress)
+        self._keep(made)
+
+    def add(self, enrolment: Enrolment) -> None:
+        """Add an enrolment that was made elsewhere; to what is known of the speaker, if they are enrolled.
+
+        Raises
+        ------
+        InputError
+            If it was made under another background model, in other coordinates or without the moments needed; or if
+            an utterance is enrolled already, or the speaker is one of the cohort.
+        """
+        self._refuse_cohort([enrolment.speaker])
+        enroller = self.enroller
+        _require_own(enroller, enrolment)
+        known = self.enrolments.get(enrolment.speaker)
+        whole = enrolment if known is None else known.extended(enrolment)
+        self._keep({enrolment.speaker: enroller.trimmed(whole)})
+
+    def remove(self, speaker: str) -> None:
+        """Forget a speaker.
+
+        Raises
+        ------
+        InputError
+            If there is no such speaker; the message names some that are called alike.
+        """
+        del self.enrolments[self._known(speaker)]
+
+    def speakers(self) -> list[SpeakerRow]:
+        """A row for each enrolled speaker, sorted by name."""
+        return [
+            SpeakerRow(name, len(one.utterances), one.seconds, round(one.n_frames))
+            for name, one in sorted(self.enrolments.items())
+        ]
+
+    def model(self, speaker: str) -> Mixture:
+        """The background model adapted to an enrolled speaker.
+
+        Raises
+        ------
+        InputError
+            If there is no such speaker; the message names some that are called alike.
+        """
+        return self.enroller.model(self.enrolments[self._known(speaker)])
+
+    def cohort_models(self) -> tuple[Mixture, ...]:
+        """The background model adapted to each speaker of the cohort; none without a cohort."""
+        enroller, enrolments = self.enroller, () if self.cohort is None else self.cohort.enrolments
+        return tuple(enroller.model(enrolment) for enrolment in enrolments)
+
+    def _known(self, speaker: str) -> str:
+        if speaker in self.enrolments:
+            return speaker
+        if not self.enrolments:
+            raise InputError(f"there is no speaker {speaker!r}; nobody is enrolled")
+        near = difflib.get_close_matches(str(speaker), self.enrolments, n=3)
+        hint = f"called alike: {quoted(near)}" if near else f"enrolled: {quoted(self.enrolments)}"
+        raise InputError(f"there is no speaker {speaker!r}; {hint}")
+
+    def _keep(self, made: Mapping[str, Enrolment]) -> None:
+        self.enrolments = dict(sorted({**self.enrolments, **made}.items()))
+
+    def _refuse_cohort(self, speakers: Mapping[str, Speech] | list[str]) -> None:
+        if self.cohort is not None:
+            refuse_cohort_targets({*self.cohort.speakers, *self.cohort.frame_speakers}, speakers)
+
+    def _require_whole(self) -> None:
+        """Refuse parts that do not belong together; cohort and calibration may have been set at any time."""
+        self._refuse_cohort(list(self.enrolments))
+        enroller = self.enroller
+        for speaker, enrolment in self.enrolments.items():
+            if speaker != enrolment.speaker:
+                raise InputError(
+                    f"the enrolment of {speaker!r} in `enrolments` is that of {enrolment.speaker!r}"
+                )
+            _require_own(enroller, enrolment)
+        if self.cohort is not None:
+            for enrolment in self.cohort.enrolments:
+                _require_own(enroller, enrolment)
+            widths = {frames.shape[1] for frames in self.cohort.frames} - {self.background.n_features}
+            if widths:
+                raise InputError(
+                    f"the cohort's frames have {widths.pop()} features; the background model has "
+                    f"{self.background.n_features}"
+                )
+        elif self.calibration is not None and self.calibration.system.normalisation != "none":
+            raise InputError(
+                f"the calibration is of scores normalised by {self.calibration.system.normalisation!r}, and there "
+                "is no cohort to normalise by"
+            )
+
+
+def _require_own(enroller: Enroller, enrolment: Enrolment) -> None:
+    enroller.require_own(enrolment)
+    if not enrolment.statistics.coordinates.same_as(enroller.coordinates):
+        raise InputError(
+            f"speaker {enrolment.speaker!r} was enrolled in other coordinates than those of this store; enrol "
+            "through the store, or with its `enroller`"
+        )

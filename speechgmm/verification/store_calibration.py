@@ -1,0 +1,112 @@
+"""A speaker store learns what its scores mean: cohort, calibration and usual explanations, from background speakers."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from speechgmm.errors import InputError
+from speechgmm.features.extract import Extraction
+from speechgmm.manifest import quoted
+from speechgmm.parallel import Progress, no_progress
+from speechgmm.verification.background import UbmSettings
+from speechgmm.verification.calibration import fit_calibration
+from speechgmm.verification.cross_fit import CrossFit, cohort_of, cross_fit
+from speechgmm.verification.enrolment import Speech
+from speechgmm.verification.speaker_store import SpeakerStore
+from speechgmm.verification.stored_calibration import StoredCalibration
+from speechgmm.verification.system import System
+from speechgmm.version import __version__
+
+# Decimals of held-out explanations that a store keeps.
+DECIMALS = 6
+
+
+def speech_of(extraction: Extraction, label: str = "speaker") -> dict[str, Speech]:
+    """Utterances by speaker: of each (utterance id, frames, seconds).
+
+    Parameters
+    ----------
+    extraction : Extraction
+    label : str
+        What names the speakers; "id" makes every utterance one of its own.
+    """
+    groups: dict[str, list[Any]] = {}
+    for utterance, frames, seconds in zip(
+        extraction.utterances, extraction.frames, extraction.seconds, strict=True
+    ):
+        name = utterance.id if label == "id" else utterance.label(label)
+        groups.setdefault(name, []).append((utterance.id, frames, seconds))
+    return dict(groups)
+
+
+def calibrate_store(
+    store: SpeakerStore,
+    speech: Mapping[str, Speech],
+    system: System | None = None,
+    *,
+    n_folds: int = 3,
+    n_enrol: int | None = None,
+    cohort_utterances: int | None = None,
+    n_jobs: int = 1,
+    progress: Progress = no_progress,
+) -> CrossFit:
+    """Give a store its cohort and its calibration, from the speakers that its background model was trained on.
+
+    The calibration is trained on trials among these speakers that no background model has seen: see `cross_fit`. The
+    cohort comes from all of them.
+
+    Parameters
+    ----------
+    store : SpeakerStore
+        Changed; its `save` keeps that.
+    speech : mapping
+        Of each background speaker a sequence of (utterance key, frames, seconds).
+    system : System, optional
+        Whose scores are calibrated, and which the store uses from then on.
+    n_folds, n_enrol, n_jobs, progress
+        As in `cross_fit`.
+    cohort_utterances : int, optional
+        Utterances of each speaker that the store keeps to normalise by, at most; all by default.
+
+    Returns
+    -------
+    CrossFit
+        The trials that the calibration was trained on.
+
+    Raises
+    ------
+    InputError
+        If a speaker is enrolled in the store, or as `cross_fit`.
+    """
+    system = system or System()
+    enrolled = sorted(set(speech) & set(store.enrolments))
+    if enrolled:
+        raise InputError(
+            f"{quoted(enrolled)} would calibrate and are enrolled; background speakers must be other people"
+        )
+    settings = store.background.record.get("settings")
+    trials = cross_fit(
+        speech,
+        [system],
+        ubm=UbmSettings.from_dict(settings) if settings else None,
+        adaptation=store.adaptation,
+        n_folds=n_folds,
+        n_enrol=n_enrol,
+        n_jobs=n_jobs,
+        progress=progress,
+    )
+    scores = trials.scores[system]
+    calibration = fit_calibration(scores[trials.is_target], scores[~trials.is_target])
+    store.cohort = cohort_of(store.enroller, speech, n_enrol, cohort_utterances, n_jobs)
+    store.calibration = StoredCalibration(
+        calibration=calibration,
+        system=system,
+        explanations=tuple(round(value, DECIMALS) for value in trials.explanations.tolist()),
+        record={
+            "version": __version__,
+            "speakers": sorted(speech),
+            "utterances": sum(map(len, speech.values())),
+            "n_folds": n_folds,
+            "n_enrol": n_enrol,
+        },
+    )
+    return trials
