@@ -172,6 +172,7 @@ class Recipe:
         metrics: Mapping[str, float],
         published: Sequence[tuple[str, float, str]] = (),
         intervals: Mapping[str, tuple[float, float]] | None = None,
+        shown: Sequence[str] | None = None,
     ) -> None:
         """Print the results, published ones beside them, and write `results.json`.
 
@@ -182,6 +183,8 @@ class Recipe:
         published : sequence of (metric, value, source)
         intervals : mapping of str to (low, high), optional
             95 % confidence intervals of some of the metrics.
+        shown : sequence of str, optional
+            The metrics to print, if not all.
         """
         intervals = intervals or {}
         rows = [
@@ -192,6 +195,7 @@ class Recipe:
                 "{:.2%} to {:.2%}".format(*intervals[name]) if name in intervals else "",
             )
             for name, value in metrics.items()
+            if shown is None or name in shown
         ]
         rows += [(source, name, f"{value:.1%}", "") for name, value, source in published]
         print_table("", ("result of", "metric", "value", "95 % interval"), rows)

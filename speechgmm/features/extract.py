@@ -65,6 +65,13 @@ class Extraction:
     seconds: tuple[float, ...]
     problems: tuple[Problem, ...]
 
+    def of_split(self, split: str) -> "Extraction":
+        """The utterances of a split, with their frames."""
+        chosen = [number for number, one in enumerate(self.utterances) if one.split == split]
+        rows = ((self.utterances[number], self.frames[number], self.seconds[number]) for number in chosen)
+        utterances, frames, seconds = zip(*rows, strict=True) if chosen else ((), (), ())
+        return Extraction(utterances, frames, seconds, ())
+
 
 @dataclass(frozen=True, eq=False)
 class Outcome:

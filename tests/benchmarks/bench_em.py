@@ -21,7 +21,7 @@ from typing import Any
 
 import joblib
 import numpy as np
-from frames import extra_memory, in_turn, product_rate, ratio, real_frames
+from frames import as_scikit_learn, extra_memory, in_turn, product_rate, ratio, real_frames
 from sklearn.mixture import GaussianMixture
 from sklearn.mixture._gaussian_mixture import _compute_precision_cholesky
 
@@ -197,7 +197,7 @@ def scoring(repeats: int) -> None:
     utterances = np.split(frames, 1000)
     parts = np.split(frames, 100)
     mixtures = [kmeans(part, 32, max_iterations=2, seed=index) for index, part in enumerate(parts)]
-    models = [_as_theirs(mixture) for mixture in mixtures]
+    models = [as_scikit_learn(mixture) for mixture in mixtures]
     bank = MixtureBank(mixtures)
 
     def our_scores() -> np.ndarray:
@@ -218,15 +218,6 @@ def scoring(repeats: int) -> None:
         [(name, statistics.median(times), ratio(seconds, name)) for name, times in seconds.items()],
     )
     print(f"largest difference of a score: {difference:.1e} per frame\n")
-
-
-def _as_theirs(mixture: Mixture) -> GaussianMixture:
-    model = GaussianMixture(mixture.n_components, covariance_type="diag")
-    model.weights_, model.means_, model.covariances_ = (
-        value.astype(np.float32) for value in (mixture.weights, mixture.means, mixture.covariances)
-    )
-    model.precisions_cholesky_ = 1 / np.sqrt(model.covariances_)
-    return model
 
 
 class Stream:

@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 import soxr
+from sklearn.mixture import GaussianMixture
 
 from speechgmm.audio import read_audio
+from speechgmm.em import Mixture
 from speechgmm.features import FeatureConfig, FeatureExtractor
 from speechgmm.manifest_build import from_files
 from speechgmm.parallel import parallel_map
@@ -21,13 +23,13 @@ from speechgmm.parallel import parallel_map
 SPEEDS = (1.0, 0.9, 1.1, 0.8, 1.25, 0.95, 1.05)
 
 
-def real_frames(n_frames: int, n_features: int = 60) -> np.ndarray:
+def real_frames(n_frames: int, n_features: int = 60, config: FeatureConfig | None = None) -> np.ndarray:
     """MFCCs and deltas of LibriSpeech, float32, in random order, so that any number of them is alike.
 
     Where there are too few, copies at other speeds follow; then, beyond about 2.7 million, the same again.
     """
     utterances, _ = from_files([Path(os.environ["SPEECHGMM_DATA"]) / "LibriSpeech"])
-    config = FeatureConfig(sample_rate=16000)
+    config = config or FeatureConfig(sample_rate=16000)
     extractor, parts, total = FeatureExtractor(config), [], 0
     for speed in SPEEDS:
         if total < n_frames:
@@ -45,6 +47,16 @@ def _at_speed(extractor: FeatureExtractor, path: str | Path, speed: float) -> np
     if speed != 1.0:
         samples = soxr.resample(samples, round(rate * speed), rate)
     return extractor.from_samples(samples)
+
+
+def as_scikit_learn(mixture: Mixture) -> GaussianMixture:
+    """A mixture of diagonal covariances as scikit-learn has it, in float32."""
+    model = GaussianMixture(mixture.n_components, covariance_type="diag")
+    model.weights_, model.means_, model.covariances_ = (
+        value.astype(np.float32) for value in (mixture.weights, mixture.means, mixture.covariances)
+    )
+    model.precisions_cholesky_ = 1 / np.sqrt(model.covariances_)
+    return model
 
 
 def in_turn(programs: dict[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
