@@ -1,21 +1,38 @@
 """The command line: parse, call, print, exit code."""
 
 import json
-import math
 import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from speechgmm import cli_manifest
+from speechgmm import cli_manifest, cli_trials
 from speechgmm.cli_features import features_command
-from speechgmm.cli_shared import DataDir, Jobs, Label, Output, Split, counted, finish, listed, new_app
-from speechgmm.errors import SpeechGMMError
+from speechgmm.cli_shared import (
+    Audio,
+    DataDir,
+    Format,
+    FormatOption,
+    Jobs,
+    JsonFile,
+    Label,
+    Output,
+    Split,
+    counted,
+    finish,
+    listed,
+    new_app,
+    print_rows,
+    refuse_options,
+)
+from speechgmm.cli_store import CFa, CMiss, PTarget, operating_point
+from speechgmm.cli_trials import Repeats
+from speechgmm.cli_verification import calibrate_command, enrol_command, ubm_command, verify_command
+from speechgmm.errors import InputError, SpeechGMMError
 
 if TYPE_CHECKING:
     from speechgmm.scorer import Decision
@@ -23,29 +40,28 @@ if TYPE_CHECKING:
 app = new_app(name="speechgmm")
 app.add_typer(cli_manifest.app, name="manifest")
 app.command("features")(features_command)
+app.command("ubm")(ubm_command)
+app.command("calibrate")(calibrate_command)
+app.command("enrol")(enrol_command)
+app.command("verify")(verify_command)
+app.add_typer(cli_trials.app, name="trials")
 
 # The figures of a class, as `trainer.ClassReport` has them.
 CLASS_COLUMNS = (
     *("label", "files", "seconds", "frames", "components", "iterations", "converged", "log_likelihood"),
 )
+# Of a decision; JSON Lines have `accepted` as well.
+COLUMNS = ("file", "label", "best", "posterior", "runner_up", "margin", "llr", "score", "frames")
+SHOWN = ("file", "label", "posterior", "runner_up", "margin", "llr")
+MODEL, STORE = "a classifier model", "a speaker store"
 
-
-class Format(StrEnum):
-    """How decisions are printed."""
-
-    auto = "auto"
-    table = "table"
-    tsv = "tsv"
-    jsonl = "jsonl"
-
-
+ModelFile = Annotated[Path, typer.Argument(help="Model file, or speaker store.")]
 Threshold = Annotated[
     float | None,
     typer.Option(
         "--threshold", help="Answer 'unknown' where the winner beats the background by less (nats a frame)."
     ),
 ]
-JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the figures to this file as well.")]
 
 
 @app.command("train")
@@ -104,17 +120,31 @@ def train_command(
 
 @app.command("classify")
 def classify_command(
-    model: Annotated[Path, typer.Argument(help="Model file.")],
-    audio: Annotated[
-        list[Path], typer.Argument(help="Audio files, or folders of them.", metavar="FILE_OR_FOLDER...")
-    ],
+    model: ModelFile,
+    audio: Audio,
     threshold: Threshold = None,
-    format: Annotated[
-        Format, typer.Option("--format", "-f", help="auto: a table on a terminal, TSV in a pipe.")
-    ] = Format.auto,
+    p_target: PTarget = None,
+    c_miss: CMiss = None,
+    c_fa: CFa = None,
+    format: FormatOption = Format.auto,
     jobs: Jobs = -1,
 ) -> None:
-    """Say who (or what) speaks in audio files."""
+    """Say who (or what) speaks in audio files.
+
+    A model takes --threshold. With a speaker store the answer is one of the enrolled, or unknown, as --p-target,
+    --c-miss and --c-fa have it.
+    """
+    if _is_speaker_store(model):
+        from speechgmm.cli_speakers import identify
+
+        refuse_options(model, STORE, threshold=threshold)
+        identify(model, audio, operating_point(p_target, c_miss, c_fa), format, jobs)
+    else:
+        refuse_options(model, MODEL, p_target=p_target, c_miss=c_miss, c_fa=c_fa)
+        _classify(model, audio, threshold, format, jobs)
+
+
+def _classify(model: Path, audio: Sequence[Path], threshold: float | None, format: Format, jobs: int) -> None:
     from speechgmm.manifest_build import from_files
     from speechgmm.model_file import Model
     from speechgmm.scorer import classify
@@ -127,21 +157,67 @@ def classify_command(
     problems = [*missing, *listed(outcome.problems)]
     if not outcome.decisions:
         finish(problems, "; no file can be used", code=2)
-    _print_decisions(outcome.decisions, format)
+    print_rows([_row(decision) for decision in outcome.decisions], format, COLUMNS, SHOWN)
     finish(problems)
 
 
 @app.command("evaluate")
 def evaluate_command(
-    model: Annotated[Path, typer.Argument(help="Model file.")],
+    model: ModelFile,
     manifest: Annotated[Path, typer.Argument(help="Manifest of utterances whose labels are known.")],
     split: Split = None,
     threshold: Threshold = None,
+    trials: Annotated[
+        Path | None, typer.Option("--trials", help="List of trials; a speaker store is evaluated on one.")
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option("--label", help="Who speaks in the trials' utterances [default: speaker].")
+    ] = None,
+    allow_repeats: Repeats = False,
+    det: Annotated[
+        Path | None,
+        typer.Option("--det", help="Draw misses over false alarms of the trials: a PNG, PDF or SVG."),
+    ] = None,
     json_file: JsonFile = None,
     data_dir: DataDir = None,
     jobs: Jobs = -1,
 ) -> None:
-    """Say how often a model is right."""
+    """Say how often a model is right.
+
+    A speaker store is evaluated on --trials instead: error rates, costs and calibration, with intervals.
+    """
+    if _is_speaker_store(model):
+        refuse_options(model, STORE, threshold=threshold)
+        if trials is None:
+            raise InputError(
+                f"{model} is {STORE}: --trials is needed, a list such as `speechgmm trials make` writes"
+            )
+        cli_trials.evaluate_store(
+            model,
+            manifest,
+            trials,
+            label=label or "speaker",
+            split=split,
+            allow_repeats=allow_repeats,
+            det=det,
+            json_file=json_file,
+            data_dir=data_dir,
+            jobs=jobs,
+        )
+    else:
+        refuse_options(model, MODEL, trials=trials, label=label, allow_repeats=allow_repeats or None, det=det)
+        _evaluate(model, manifest, split, threshold, json_file, data_dir, jobs)
+
+
+def _evaluate(
+    model: Path,
+    manifest: Path,
+    split: str | None,
+    threshold: float | None,
+    json_file: Path | None,
+    data_dir: Path | None,
+    jobs: int,
+) -> None:
     from speechgmm.evaluation import evaluate
     from speechgmm.files import require_writable, write_atomically
     from speechgmm.manifest import read_manifest, select
@@ -170,10 +246,19 @@ def evaluate_command(
 
 @app.command("inspect")
 def inspect_command(
-    model: Annotated[Path, typer.Argument(help="Model file.")],
+    model: ModelFile,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
-    """Say what is inside a model file."""
+    """Say what is inside a model file or a speaker store."""
+    if _is_speaker_store(model):
+        from speechgmm.cli_speakers import describe
+
+        describe(model, as_json)
+    else:
+        _inspect(model, as_json)
+
+
+def _inspect(model: Path, as_json: bool) -> None:
     from speechgmm.model_file import Model
     from speechgmm.terminal import print_table, readable
 
@@ -208,25 +293,11 @@ def inspect_command(
         print_table("Classes", [*map(_spoken, columns)], [[row[name] for name in columns] for row in classes])
 
 
-def _print_decisions(decisions: Sequence["Decision"], format: Format) -> None:
-    if format is Format.auto:
-        format = Format.table if sys.stdout.isatty() else Format.tsv
-    rows = [_row(decision) for decision in decisions]
-    if format is Format.jsonl:
-        for row, decision in zip(rows, decisions, strict=True):
-            # JSON has no infinity, which the margin of a model with one class is.
-            plain = {name: None if value == math.inf else value for name, value in row.items()}
-            print(json.dumps({**plain, "accepted": decision.accepted}, ensure_ascii=False))
-    elif format is Format.table:
-        from speechgmm.terminal import print_table
+def _is_speaker_store(path: Path) -> bool:
+    """Whether a file says so; one that cannot be read is left to whoever reads models."""
+    from speechgmm.tensor_file import SPEAKERS, kind_of
 
-        shown = ("file", "label", "posterior", "runner_up", "margin", "llr")
-        print_table("", shown, [[row[name] for name in shown] for row in rows])
-    else:
-        print("\t".join(rows[0]))
-        for row in rows:
-            values = row.values()
-            print("\t".join(f"{value:.6f}" if isinstance(value, float) else str(value) for value in values))
+    return kind_of(path) == SPEAKERS
 
 
 def _spoken(name: str) -> str:
@@ -245,6 +316,7 @@ def _row(decision: "Decision") -> dict[str, Any]:
         "llr": decision.llr,
         "score": decision.score,
         "frames": decision.n_frames,
+        "accepted": decision.accepted,
     }
 
 

@@ -31,19 +31,25 @@ def features_command(
     jobs: Jobs = -1,
 ) -> None:
     """Extract features into a store, which `train --store` takes them from; or draw those of one file."""
-    from speechgmm.settings import Settings, read_settings
-
-    settings = read_settings(config) if config else Settings()
+    settings = _settings(config) if config else {}
     if (manifest is None) == (show is None):
         raise InputError("give a manifest and --output STORE, or --show FILE")
     if show is not None and (split is not None or data_dir is not None):
         raise InputError("--split and --data-dir are for manifests; --show draws one file")
     if show is not None:
-        _draw(show, dict(settings.features), output)
+        _draw(show, settings, output)
     elif manifest is None or output is None:
         raise InputError("--output is needed: the folder of the feature store")
     else:
-        _extract(manifest, dict(settings.features), output, split, data_dir, jobs)
+        _extract(manifest, settings, output, split, data_dir, jobs)
+
+
+def _settings(config: Path) -> dict[str, object]:
+    """The features of a file, which may have the tables of what they are for as well."""
+    from speechgmm.settings import TRAINING_TABLES, read_tables
+    from speechgmm.verification.settings_file import VERIFICATION_TABLES
+
+    return dict(read_tables(config, {**TRAINING_TABLES, **VERIFICATION_TABLES})["features"])
 
 
 def _draw(file: Path, settings: dict[str, object], output: Path | None) -> None:

@@ -15,6 +15,7 @@ from speechgmm.errors import FormatError, InputError
 from speechgmm.features.config import FeatureConfig
 from speechgmm.manifest import UNWRITABLE
 from speechgmm.tensor_file import (
+    CLASSIFIER,
     number_of,
     read_tensor_file,
     require_names,
@@ -25,7 +26,7 @@ from speechgmm.tensor_file import (
 
 # Format 1 holds variances; 2 says what kind of covariance each mixture has; 3 has today's names of feature settings.
 FORMAT = 3
-KIND = "speechgmm classifier"
+KIND = CLASSIFIER
 # The answer for utterances that no class explains.
 UNKNOWN = "unknown"
 TENSORS = ("n_components", "weights", "means", "covariances")

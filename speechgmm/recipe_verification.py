@@ -1,76 +1,34 @@
 """What recipes of speaker verification share: systems side by side, calibrated on background speakers alone."""
 
-from collections.abc import Mapping, Sequence
+import argparse
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
+from speechgmm.corpora.locate import Corpus, corpus_folder
 from speechgmm.em.adaptation import Adaptation
-from speechgmm.em.coordinates import Float64s, Floats
-from speechgmm.em.mixture import Mixture, log_sum_exp
+from speechgmm.em.coordinates import Float64s
+from speechgmm.em.mixture import Mixture
 from speechgmm.errors import InputError
+from speechgmm.features import Extraction, FeatureConfig, FeatureExtractor
+from speechgmm.manifest import Utterance, read_manifest
 from speechgmm.metrics.detection import detection_curve
 from speechgmm.parallel import Progress, no_progress
 from speechgmm.recipe import Recipe
+from speechgmm.recipe_protocol import OpenSetResult, Protocol
 from speechgmm.terminal import print_table, shown_progress
 from speechgmm.verification.background import UbmSettings, train_ubm_on_frames
 from speechgmm.verification.calibration import fit_calibration
 from speechgmm.verification.cross_fit import CrossFit, cohort_of, cross_fit
 from speechgmm.verification.enrolment import Enroller, Speech
-from speechgmm.verification.open_set import OpenSetCurve, open_set_curve, open_set_point
-from speechgmm.verification.score_normalisation import refuse_cohort_targets
 from speechgmm.verification.system import CohortSpeech, System, SystemScorer
 from speechgmm.verification.trial_evaluation import TrialFigures, trial_figures
 
-# Metrics that are printed at the end, where a recipe has them.
-HEADLINES = (
-    *("eer", "eer_snorm", "eer_mean_normalised", "eer_mean_normalised_snorm"),
-    *("identification_accuracy", "open_set_detection", "open_set_false_alarm"),
-)
+Published = Sequence[tuple[str, float, str]]
 COLUMNS = ("eer", "min_dcf_0.5", "actual_dcf_0.5", "min_dcf_0.01", "actual_dcf_0.01", "min_cllr", "cllr")
-
-
-@dataclass(frozen=True, eq=False)
-class Protocol:
-    """Who is background, who is enrolled with what, and which trials there are.
-
-    Parameters
-    ----------
-    background, enrolment : mapping of str to Speech
-        By speaker; of `enrolment` by model, where a speaker may have several.
-    model_speakers : sequence of str
-        Of the models, in the order of `enrolment`.
-    tests : sequence of (n_frames, n_features) arrays
-    test_speakers : sequence of str
-    models, test_numbers : (n_trials,) int
-        The model and the test of each trial; it is a target trial where their speakers are the same.
-    """
-
-    background: Mapping[str, Speech]
-    enrolment: Mapping[str, Speech]
-    model_speakers: Sequence[str]
-    tests: Sequence[Floats]
-    test_speakers: Sequence[str]
-    models: NDArray[np.int64]
-    test_numbers: NDArray[np.int64]
-
-    def __post_init__(self) -> None:
-        refuse_cohort_targets(self.background, {*self.model_speakers, *self.test_speakers})
-
-    @cached_property
-    def trial_speakers(self) -> tuple[NDArray[np.str_], NDArray[np.str_]]:
-        """The speakers of the model and of the test of each trial."""
-        named = np.array(self.model_speakers)[self.models]
-        return named, np.array(self.test_speakers)[self.test_numbers]
-
-    @cached_property
-    def is_target(self) -> NDArray[np.bool_]:
-        """Which trials are of one speaker."""
-        named, spoken = self.trial_speakers
-        return np.asarray(named == spoken)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,28 +48,67 @@ class SystemResult:
     figures: TrialFigures
 
 
-@dataclass(frozen=True, eq=False)
-class OpenSetResult:
-    """Identification among all models, where every test comes once with its speaker enrolled and once without.
+class Metrics(NamedTuple):
+    """Figures by their plain names, and 95 % intervals of some of them."""
 
-    Parameters
-    ----------
-    accuracy : float
-        Of the best model, where the speaker is enrolled and nobody is turned away.
-    detection, false_alarm : float
-        At the threshold that follows from equal costs and a prior of 0.5: known speakers accepted and right, and
-        unknown ones accepted.
-    curve : OpenSetCurve
-    """
-
-    accuracy: float
-    detection: float
-    false_alarm: float
-    curve: OpenSetCurve
+    values: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
 
 
 class VerificationRecipe(Recipe):
-    """A recipe of verification; config.toml has the tables [background], [adaptation], [calibration] and [systems]."""
+    """A recipe of verification; config.toml has the tables [background], [adaptation], [calibration] and [systems].
+
+    Parameters
+    ----------
+    script, description
+        As in `Recipe`.
+    trials : str, optional
+        The name of the corpus's own list of trials. With it there is an option `--trials FILE`.
+    """
+
+    def __init__(self, script: str | Path, description: str, trials: str = "") -> None:
+        own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        if trials:
+            own.add_argument("--trials", type=Path)
+            description += (
+                f"; also takes --trials FILE, the list of trials (default: {trials}, beside the audio)"
+            )
+        given, sys.argv[1:] = own.parse_known_args()
+        super().__init__(script, description)
+        self._given_trials: Path | None = given.trials if trials else None
+        self._trials = trials
+
+    def listed(self, corpus: Corpus, utterances: Callable[[Path], list[Utterance]]) -> list[Utterance]:
+        """The utterances of `--manifest`, or all that the folder of a corpus holds."""
+        if self.options.manifest is not None:
+            return read_manifest(self.manifest(""), self.options.data_dir)
+        return utterances(corpus_folder(corpus, self.options.data_dir))
+
+    def trials_file(self, corpus: Corpus) -> Path:
+        """The list given with `--trials`, or the one in the folder of the corpus or beside the manifest."""
+        if self._given_trials is not None:
+            return self._given_trials
+        if self.options.manifest is not None:
+            return Path(self.options.manifest).parent / self._trials
+        return corpus_folder(corpus, self.options.data_dir) / self._trials
+
+    def extract_to_store(
+        self, utterances: Iterable[Utterance], features: FeatureConfig | None = None
+    ) -> Extraction:
+        """As `extract`, but frames lie in a feature store in the output folder: the next run finds them there.
+
+        Utterances given more than once are taken once.
+        """
+        distinct = sorted({one.id: one for one in utterances}.items())
+        extractor, store = FeatureExtractor(features or self.features()), self.options.output / "features"
+        with self.stage("features"), shown_progress() as progress:
+            extraction = extractor.extract([one for _, one in distinct], self.jobs, progress, store)
+        if extraction.problems:
+            first = extraction.problems[0]
+            raise InputError(
+                f"{len(extraction.problems)} utterances cannot be read; the first: {first.message}"
+            )
+        return extraction
 
     def ubm(self) -> UbmSettings:
         """The `[background]` of config.toml, with the seed of the command line."""
@@ -135,7 +132,8 @@ class VerificationRecipe(Recipe):
             made = enroller.enrol_many(protocol.enrolment, n_jobs=self.jobs, progress=progress)
             models = [enroller.model(made[name]) for name in protocol.enrolment]
         with self.stage("calibration trials"), shown_progress() as progress:
-            crossed = self.cross_fit(protocol.background, list(systems.values()), progress)
+            cohort = protocol.cohort or protocol.background
+            crossed = self.cross_fit(cohort, list(systems.values()), protocol.n_enrol, progress)
         scores = self._score(protocol, systems, enroller, models)
         with self.stage("figures"):
             return {
@@ -144,17 +142,20 @@ class VerificationRecipe(Recipe):
             }
 
     def cross_fit(
-        self, background: Mapping[str, Speech], systems: Sequence[System], progress: Progress = no_progress
+        self,
+        background: Mapping[str, Speech],
+        systems: Sequence[System],
+        n_enrol: int,
+        progress: Progress = no_progress,
     ) -> CrossFit:
-        """Trials among background speakers, as the `[calibration]` of config.toml has them."""
-        settings = self.config["calibration"]
+        """Trials among background speakers, in the folds of the `[calibration]` of config.toml."""
         return cross_fit(
             background,
             systems,
             ubm=self.ubm(),
             adaptation=self.adaptation(),
-            n_folds=settings["n_folds"],
-            n_enrol=settings["n_enrol"],
+            n_folds=self.config["calibration"]["n_folds"],
+            n_enrol=n_enrol,
             n_jobs=self.jobs,
             progress=progress,
         )
@@ -167,8 +168,8 @@ class VerificationRecipe(Recipe):
         models: Sequence[Mixture],
     ) -> dict[str, Float64s]:
         """Scores of all trials by each system; a stage for each method."""
-        n_enrol = self.config["calibration"]["n_enrol"]
-        cohort = cohort_of(enroller, protocol.background, n_enrol, n_jobs=self.jobs)
+        people = protocol.cohort or protocol.background
+        cohort = cohort_of(enroller, people, protocol.n_enrol, n_jobs=self.jobs)
         others = [enroller.model(one) for one in cohort.enrolments]
         speech = CohortSpeech(others, cohort.speakers, cohort.frames, cohort.frame_speakers)
         scores: dict[str, Float64s] = {}
@@ -201,7 +202,7 @@ class VerificationRecipe(Recipe):
             "in brackets 95 % intervals over speakers"
         )
 
-    def show_open_set(self, results: Mapping[str, "OpenSetResult"]) -> None:
+    def show_open_set(self, results: Mapping[str, OpenSetResult]) -> None:
         """Print identification, all systems side by side."""
         columns = ("system", "identification", "detected and right", "false alarms", "detected at 1 %")
         rows = [
@@ -214,21 +215,9 @@ class VerificationRecipe(Recipe):
         ]
         print_table("Open set: each test with its speaker enrolled, and without", columns, rows)
 
-    def metrics(self, results: Mapping[str, SystemResult], raw: str, normalised: str) -> dict[str, float]:
-        """All figures of all systems, and those of two by their plain names."""
-        every = {
-            f"{figure}_{name}": value
-            for name, result in results.items()
-            for figure, value in result.figures.figures.items()
-        }
-        plain = dict(results[raw].figures.figures)
-        return {**every, **plain, "eer_snorm": results[normalised].figures.figures["eer"]}
-
-    def conclude(
-        self, metrics: Mapping[str, float], published: Sequence[tuple[str, float, str]] = ()
-    ) -> None:
-        """Print the plain metrics beside published ones, and write all to `results.json`."""
-        self.finish(metrics, published, shown=[name for name in HEADLINES if name in metrics])
+    def conclude(self, metrics: Metrics, shown: Sequence[str], published: Published = ()) -> None:
+        """Print some metrics with their intervals, published ones beside them, and write all to `results.json`."""
+        self.finish(metrics.values, published, metrics.intervals, shown)
 
     def draw_det(self, protocol: Protocol, results: Mapping[str, SystemResult]) -> None:
         """Draw DET curves into the output folder, where matplotlib is installed."""
@@ -242,7 +231,7 @@ class VerificationRecipe(Recipe):
 
             det_picture(curves, self.options.output / "det.png")
 
-    def draw_open_set(self, results: Mapping[str, "OpenSetResult"]) -> None:
+    def draw_open_set(self, results: Mapping[str, OpenSetResult]) -> None:
         """Draw what is detected against false alarms."""
         if self._can_draw("open_set.png"):
             from speechgmm.report.detection_picture import open_set_picture
@@ -259,6 +248,33 @@ class VerificationRecipe(Recipe):
         return True
 
 
+def metrics_of(results: Mapping[str, SystemResult], raw: str, normalised: str, suffix: str = "") -> Metrics:
+    """All figures of all systems, and those of two by their plain names: "eer", "eer_snorm", "min_dcf_0.01", …
+
+    Parameters
+    ----------
+    results : mapping of str to SystemResult
+        By system.
+    raw, normalised : str
+        The two systems: without normalisation and with S-norm.
+    suffix : str, optional
+        Added to every name, such as "_chapters".
+    """
+    figures = {name: result.figures.figures for name, result in results.items()}
+    intervals = {name: result.figures.intervals for name, result in results.items()}
+    return Metrics(
+        _plain_names(figures, raw, normalised, suffix), _plain_names(intervals, raw, normalised, suffix)
+    )
+
+
+def _plain_names(
+    values: Mapping[str, Mapping[str, Any]], raw: str, normalised: str, suffix: str
+) -> dict[str, Any]:
+    every = {f"{figure}_{name}": one for name, own in values.items() for figure, one in own.items()}
+    every |= {**values[raw], "eer_snorm": values[normalised]["eer"]}
+    return {f"{name}{suffix}": one for name, one in every.items()}
+
+
 def shown(result: SystemResult, name: str) -> str:
     """A figure with its interval: error rates in per cent, others as they are."""
     low, high = result.figures.intervals[name]
@@ -266,35 +282,3 @@ def shown(result: SystemResult, name: str) -> str:
     if name == "eer":
         return f"{value:.2%} ({100 * low:.2f} to {100 * high:.2f})"
     return f"{value:.3f} ({low:.3f} to {high:.3f})"
-
-
-def open_set(protocol: Protocol, llrs: Float64s) -> OpenSetResult:
-    """Identification by calibrated llrs of all models against all tests.
-
-    Raises
-    ------
-    InputError
-        If the trials are not all pairs, or a speaker has several models.
-    """
-    n_models, n_tests = len(protocol.model_speakers), len(protocol.tests)
-    if llrs.size != n_models * n_tests or len(set(protocol.model_speakers)) < n_models:
-        raise InputError(
-            "identification needs one model a speaker, and each of them tried against every test"
-        )
-    matrix = np.empty((n_models, n_tests))
-    matrix[protocol.models, protocol.test_numbers] = llrs
-    number = {name: place for place, name in enumerate(protocol.model_speakers)}
-    truth = np.array([number[name] for name in protocol.test_speakers])
-    right = matrix.argmax(axis=0) == truth
-    without = matrix.copy()
-    without[truth, np.arange(n_tests)] = -np.inf
-    # One of them, each as probable as the others, against nobody of them.
-    known = log_sum_exp(matrix.T) - np.log(n_models)
-    unknown = log_sum_exp(without.T) - np.log(n_models - 1)
-    point = open_set_point(known, right, unknown, 0.0)
-    return OpenSetResult(
-        accuracy=float(right.mean()),
-        detection=point.detection,
-        false_alarm=point.false_alarm,
-        curve=open_set_curve(known, right, unknown),
-    )

@@ -1,7 +1,7 @@
 """Settings of a training, and the TOML files that hold them."""
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -108,8 +108,39 @@ class Settings:
     training: TrainingSettings = field(default_factory=TrainingSettings)
 
 
+def feature_settings(table: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The settings of a `FeatureConfig` that a table gives, checked; a sample rate may come from the audio later."""
+    FeatureConfig.from_dict(table)
+    return table
+
+
+# The tables that a training has, and what reads each.
+TRAINING_TABLES: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
+    "features": feature_settings,
+    "training": TrainingSettings.from_dict,
+}
+
+
 def read_settings(path: str | Path) -> Settings:
-    """Read a TOML file with the tables `[features]` and `[training]`, both optional.
+    """Read a TOML file with the tables `[features]` and `[training]`, both optional; errors are as in `read_tables`."""
+    return Settings(**read_tables(path, TRAINING_TABLES))
+
+
+def read_tables(
+    path: str | Path, readers: Mapping[str, Callable[[Mapping[str, Any]], Any]]
+) -> dict[str, Any]:
+    """Read a TOML file of tables, all of them optional.
+
+    Parameters
+    ----------
+    path : str or Path
+    readers : mapping
+        By the name of a table what makes settings of it; `{}` is read where the file has no such table.
+
+    Returns
+    -------
+    dict
+        What the readers made, by the names of the tables.
 
     Raises
     ------
@@ -126,10 +157,10 @@ def read_settings(path: str | Path) -> Settings:
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{path}: is not TOML ({error})") from error
     for name, table in tables.items():
-        if name not in ("features", "training") or not isinstance(table, dict):
-            raise FormatError(f"{path}: has {name!r}; there can be the tables [features] and [training]")
+        if name not in readers or not isinstance(table, dict):
+            *first, last = (f"[{known}]" for known in readers)
+            raise FormatError(f"{path}: has {name!r}; there can be the tables {', '.join(first)} and {last}")
     try:
-        FeatureConfig.from_dict(tables.get("features", {}))
-        return Settings(tables.get("features", {}), TrainingSettings.from_dict(tables.get("training", {})))
+        return {name: read(tables.get(name, {})) for name, read in readers.items()}
     except InputError as error:
         raise InputError(f"{path}: {error}") from error

@@ -18,6 +18,8 @@ from speechgmm.files import canonical_json, write_atomically
 # The one metadata key: safetensors orders several keys differently from process to process.
 KEY = "speechgmm"
 CHECKSUM = "checksum"
+# Kinds that commands tell apart before they load what reads them.
+CLASSIFIER, SPEAKERS = "speechgmm classifier", "speechgmm speakers"
 Tensors = Mapping[str, NDArray[Any]]
 
 
@@ -73,6 +75,19 @@ def read_tensors(path: Path) -> tuple[str | None, dict[str, NDArray[Any]]]:
         raise FormatError(
             f"{path}: not a whole safetensors file ({error}); truncated, or of another kind?"
         ) from error
+
+
+def kind_of(path: str | Path) -> str | None:
+    """The field `kind` of a file's header; None where there is no file, or none with such a header."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            header = json.loads((file.metadata() or {}).get(KEY, "null"))
+    except (SafetensorError, OSError, ValueError, RecursionError):
+        return None
+    kind = header.get("kind") if isinstance(header, dict) else None
+    return kind if isinstance(kind, str) else None
 
 
 def read_tensor_file(

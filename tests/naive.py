@@ -195,6 +195,36 @@ def adapted(prior, frames, relevance_factor, parts):
     )
 
 
+def top_llrs(ubm, model, frames, top):
+    """Log-likelihood ratio of each frame, the model's components counting where they are among the ubm's `top` best.
+
+    The log of the sum over those of posterior times ratio of weighted densities, and of the posterior of all others.
+    Of equals the first is better.
+    """
+    result = []
+    for of_ubm, of_model in zip(
+        log_densities(ubm, frames).tolist(), log_densities(model, frames).tolist(), strict=True
+    ):
+        best = sorted(range(len(of_ubm)), key=lambda k: (-of_ubm[k], k))[:top]
+        touched = [of_model[k] for k in best if of_ubm[k] > -math.inf]
+        others = [of_ubm[k] for k in range(len(of_ubm)) if k not in best]
+        result.append(_log_sum_exp(touched + others) - _log_sum_exp(of_ubm))
+    return np.array(result)
+
+
+def linear_llr(ubm, model, frames, top):
+    """Σγ (m' - m)' S⁻¹ (x - m) per frame, over the `top` best of variances S (Glembek et al. 2009)."""
+    rows, total = np.asarray(frames, np.float64).tolist(), 0.0
+    for frame, of_ubm, gamma in zip(
+        rows, log_densities(ubm, frames).tolist(), posteriors(ubm, frames).tolist(), strict=True
+    ):
+        for k in sorted(range(len(of_ubm)), key=lambda k: (-of_ubm[k], k))[:top]:
+            mean, other, variances = ubm.means[k].tolist(), model.means[k].tolist(), ubm.variances[k].tolist()
+            for x, m, o, v in zip(frame, mean, other, variances, strict=True):
+                total += gamma[k] * (o - m) / v * (x - m)
+    return total / len(rows)
+
+
 def matrices_of(mixture):
     """The whole covariance matrix of each component, as lists."""
     kind, n_features = _type_of(mixture), len(mixture.means[0])

@@ -26,8 +26,30 @@ COMMANDS = {
     ("manifest", "check"): ("--label", "--known", "--model", "--data-dir"),
     ("manifest", "split"): ("--by", "--within", "--test", "--seed", "--output", "--data-dir"),
     ("train",): ("--output", "--label", "--config", "--components", "--seed", "--split", "--data-dir"),
-    ("classify",): ("--threshold", "--format"),
-    ("evaluate",): ("--split", "--threshold", "--json", "--data-dir"),
+    ("classify",): ("--threshold", "--format", "--p-target", "--c-miss", "--c-fa"),
+    ("evaluate",): ("--split", "--threshold", "--json", "--data-dir", "--trials", "--det", "--label"),
+    ("ubm",): (
+        "--output",
+        "--config",
+        "--components",
+        "--balance",
+        "--relevance-factor",
+        "--adapt",
+        "--store",
+    ),
+    ("enrol",): ("--label", "--list", "--remove", "--split", "--data-dir"),
+    ("calibrate",): ("--folds", "--enrol-utterances", "--method", "--top", "--normalisation", "--top-n"),
+    ("verify",): ("--claim", "--p-target", "--c-miss", "--c-fa", "--format"),
+    ("trials", "make"): (
+        "--enrolment",
+        "--enrol-utterances",
+        "--apart",
+        "--balance",
+        "--background",
+        "--form",
+    ),
+    ("trials", "convert"): ("--output", "--form", "--allow-repeats"),
+    ("trials", "score"): ("--output", "--split", "--allow-repeats", "--data-dir"),
     ("inspect",): ("--json",),
 }
 ENDLESS = "[training]\ntolerance = 0.0\nmax_iterations = 1000000000\n"
@@ -51,10 +73,10 @@ def help_of(*command):
 
 def test_help_names_every_command():
     text = help_of()
-    for command in ("train", "classify", "evaluate", "inspect", "manifest"):
+    for command, *_ in COMMANDS:
         assert f" {command} " in text
     assert "Gaussian mixture models" in text
-    assert all(f" {command[1]} " in help_of("manifest") for command in COMMANDS if len(command) == 2)
+    assert all(f" {command[1]} " in help_of(command[0]) for command in COMMANDS if len(command) == 2)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)

@@ -184,7 +184,10 @@ def test_the_store_must_be_named(world):
             "[features]\nhop_length = '10 ms'\n",
             "feature setting `hop_length` is '10 ms'; it must be like 0.01",
         ),
-        ("features = 3\n", "has 'features'; there can be the tables [features] and [training]"),
+        (
+            "features = 3\n",
+            "has 'features'; there can be the tables [features], [training], [background] and [adaptation]",
+        ),
         ("[features\n", "is not TOML"),
     ],
 )

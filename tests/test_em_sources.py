@@ -161,16 +161,25 @@ def pieces_of(lengths, n_features=3, dtype=np.float32):
 
 
 class TestPieceSource:
-    @given(LENGTHS, st.sampled_from([1, 7, 16, 32]), st.sampled_from([np.float32, np.float64]))
+    @given(
+        LENGTHS,
+        st.sampled_from([1, 7, 16, 32]),
+        st.booleans(),
+        st.sampled_from([np.float32, np.float64]),
+    )
     @settings(max_examples=80, deadline=None, derandomize=True)
-    def test_any_pieces_are_cut_to_the_same_shards(self, lengths, shard, dtype):
+    def test_any_pieces_are_cut_to_the_same_shards(self, lengths, shard, weighted, dtype):
         frames, pieces = pieces_of(lengths, dtype=dtype)
+        weights = np.arange(1.0, len(frames) + 1) if weighted else None
         with mock.patch.object(sources, "SHARD", shard):
+            whole = ArraySource(frames, weights)
             for given_ in (pieces, tuple(pieces)):
-                source = PieceSource(given_)
-                assert (source.n_frames, source.n_features, source.weights) == (len(frames), 3, None)
-                assert_same_shards(source, ArraySource(frames))
-                assert_same_shards(source, ArraySource(frames))  # and again
+                source = PieceSource(given_, weights)
+                assert (source.n_frames, source.n_features) == (len(frames), 3)
+                assert (source.weights is None) == (weights is None)
+                np.testing.assert_array_equal(source.weights, whole.weights)
+                assert_same_shards(source, whole)
+                assert_same_shards(source, whole)  # and again
 
     @given(LENGTHS, st.lists(st.integers(-10_000, 10_000), max_size=12), st.data())
     @settings(max_examples=80, deadline=None, derandomize=True)
@@ -246,23 +255,26 @@ class TestPieceSource:
         (shard,) = PieceSource([mapped]).shards()
         assert np.shares_memory(shard.frames, mapped) and not shard.frames.flags.writeable
 
+    @pytest.mark.parametrize("weighted", [False, True])
     @pytest.mark.parametrize("covariance_type", ["diag", "full"])
     @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-    def test_a_fit_gives_the_same_bits_as_over_the_array(self, tmp_path, covariance_type, dtype):
+    def test_a_fit_gives_the_same_bits_as_over_the_array(self, tmp_path, covariance_type, dtype, weighted):
         frames = np.random.default_rng(0).normal(size=(SHARD + 3000, 4)).astype(dtype)
         frames[::3] += 4.0
         np.save(tmp_path / "frames.npy", frames)
         mapped = np.load(tmp_path / "frames.npy", mmap_mode="r")
         cuts = [1, 1, 517, 4000, 4001, SHARD - 1, SHARD + 7]
         by_columns = [np.asfortranarray(piece) for piece in np.split(frames, cuts)]
+        weights = np.random.default_rng(1).choice([0.0, 0.5, 3.0], len(frames)) if weighted else None
 
         def fitted(source):
             start = kmeans(source, 3, covariance_type=covariance_type, seed=5)
             return fit(source, start, max_iterations=4, tolerance=0.0)
 
-        expected, measured = fitted(frames), moments(frames)
+        whole = ArraySource(frames, weights)
+        expected, measured = fitted(whole), moments(whole)
         for pieces in (np.split(frames, cuts), np.split(mapped, cuts), by_columns):
-            source = PieceSource(pieces)
+            source = PieceSource(pieces, weights)
             result = fitted(source)
             assert result.mixture == expected.mixture
             assert result.history == expected.history
@@ -291,6 +303,18 @@ class TestPieceSource:
     def test_pieces_that_disagree(self, odd, message):
         with pytest.raises(InputError, match=message):
             PieceSource([numbered(4), odd])
+
+    def test_whole_weights_are_frames_that_come_more_than_once(self):
+        frames = np.random.default_rng(0).normal(size=(600, 3))
+        counts = np.repeat([2, 0, 1], [100, 200, 300])
+        repeated = np.repeat(frames, counts, axis=0)
+        start = kmeans(repeated, 2, seed=1)
+        weighted = fit(PieceSource(np.split(frames, [50, 350]), counts), start, max_iterations=3)
+        plain = fit(repeated, start, max_iterations=3)
+        # Posteriors are float32, and sums formed in another order.
+        np.testing.assert_allclose(weighted.mixture.means, plain.mixture.means, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(weighted.mixture.weights, plain.mixture.weights, rtol=1e-4)
+        np.testing.assert_allclose(weighted.history, plain.history, rtol=1e-5)
 
     def test_it_passes_as_a_source(self):
         source = PieceSource([numbered(3), numbered(2)])
@@ -349,8 +373,9 @@ class TestWeights:
         for call in (require_weights, lambda weights, n: ArraySource(numbered(n), weights)):
             with pytest.raises(InputError, match=message):
                 call(weights, 3)
-        with pytest.raises(InputError, match=message):
-            BlockSource([numbered(1), numbered(2)], weights)
+        for source in (BlockSource, PieceSource):
+            with pytest.raises(InputError, match=message):
+                source([numbered(1), numbered(2)], weights)
 
     def test_integers_and_lists_will_do(self):
         assert require_weights([1, 0, 3], 3).tolist() == [1.0, 0.0, 3.0]

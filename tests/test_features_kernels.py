@@ -12,7 +12,7 @@ from speechgmm.features import kernels
 from speechgmm.features.cepstra import cosine_transform, transform_tables
 from speechgmm.features.config import FeatureConfig
 from speechgmm.features.filter_bank import filter_bank
-from speechgmm.features.lanes import LANES, larger, load, spread, store, turn
+from speechgmm.features.lanes import LANES, bits_set, larger, load, reaching, spread, store, turn
 
 SIZES = [2**n for n in range(1, 13)]
 # Half a step of float32, relative.
@@ -245,6 +245,41 @@ def test_operations_are_lane_by_lane():
     np.testing.assert_array_equal(out[4], np.full(LANES, 0.1, np.float32))
     np.testing.assert_array_equal(out[5], left[1])
     assert (out[6] == 7).all()
+
+
+@njit(**OPTIONS)
+def reached(array, row, bound):
+    found = reaching(load(array, row), bound)
+    return found, bits_set(found)
+
+
+def assert_reached(rows, row, bound):
+    expected = rows[row] >= np.float32(bound)
+    found, count = reached(rows, row, np.float32(bound))
+    assert found == sum(1 << lane for lane in range(LANES) if expected[lane])
+    assert count == expected.sum()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_lanes_that_reach_a_number_are_bits(seed):
+    rows = random(3, LANES, seed=seed)
+    for bound in (*rows[1], *np.nextafter(rows[1], np.float32(9)), -9.0, 9.0, 0.0, -0.0, -1e30, 1e30):
+        assert_reached(rows, 1, bound)
+
+
+def test_each_lane_has_its_bit():
+    for lane in range(LANES):
+        rows = np.full((1, LANES), -1.0, np.float32)
+        rows[0, lane] = 2.0
+        assert reached(rows, 0, np.float32(2.0)) == (1 << lane, 1)
+    rows = np.full((1, LANES), -1e30, np.float32)  # what stands for the logarithm of nothing
+    assert reached(rows, 0, np.float32(-1e30)) == ((1 << LANES) - 1, LANES)
+
+
+def test_bits_are_counted():
+    count = njit(**OPTIONS)(lambda number: bits_set(number))
+    for number in (0, 1, 2, 3, 0x5555, 0xFFFF, 0x7FFFFFFF, -1):
+        assert count(np.int32(number)) == (number & 0xFFFFFFFF).bit_count()
 
 
 @pytest.mark.parametrize("step", [0, 1, 2, 16, 37, 160])

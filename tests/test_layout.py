@@ -84,6 +84,7 @@ ORDER = (
     "verification.score_normalisation",
     "verification.background",
     "verification.enrolment",
+    "verification.cohort",
     "verification.kernels_scoring",
     "verification.fast_scoring",
     "verification.dense_scoring",
@@ -97,6 +98,9 @@ ORDER = (
     "verification.trial_evaluation",
     "verification.open_set",
     "verification.verifier",
+    "verification.settings_file",
+    "verification.store_audio",
+    "verification.trial_running",
     "verification",
     "corpora.locate",
     "corpora.espeak_voice",
@@ -114,9 +118,14 @@ ORDER = (
     "report.detection_picture",
     "report",
     "recipe",
+    "recipe_verification",
     "cli_shared",
     "cli_features",
     "cli_manifest",
+    "cli_store",
+    "cli_verification",
+    "cli_speakers",
+    "cli_trials",
     "cli",
     "__main__",
     # The public face: nothing inside imports from it.
@@ -154,6 +163,9 @@ MAY_LOAD = {
     "cli_features": {"typer"},
     "cli_manifest": {"typer"},
     "cli_shared": {"typer"},
+    "cli_store": {"typer"},
+    "cli_trials": {"typer"},
+    "cli_verification": {"typer"},
 }
 LONGEST_FILE = 450
 LONGEST_BODY = 50

@@ -245,6 +245,21 @@ def adapt_to_frames(
     InputError
         If the frames do not fit the prior, are none, or are not finite.
     """
+    statistics = last_statistics(prior, frames, adaptation, coordinates, n_jobs)
+    return adapt(prior, statistics, adaptation.relevance_factor, adaptation.parts)
+
+
+def last_statistics(
+    prior: Mixture,
+    frames: Floats | FrameSource,
+    adaptation: Adaptation,
+    coordinates: Coordinates | None = None,
+    n_jobs: int = 1,
+) -> Statistics:
+    """The statistics of the last iteration of `adapt_to_frames`, which the prior is adapted with.
+
+    Parameters and errors are those of `adapt_to_frames`.
+    """
     adaptation.require_suits(prior)
     source = as_source(frames)
     row = 0
@@ -253,8 +268,8 @@ def adapt_to_frames(
         row += len(shard.frames)
     if coordinates is None:
         coordinates = moments_of(prior).coordinates(prior.covariance_type)
-    adapted = prior
-    for _ in range(adaptation.iterations):
-        statistics = accumulate(adapted, source, coordinates, n_jobs)
+    statistics = accumulate(prior, source, coordinates, n_jobs)
+    for _ in range(adaptation.iterations - 1):
         adapted = adapt(prior, statistics, adaptation.relevance_factor, adaptation.parts)
-    return adapted
+        statistics = accumulate(adapted, source, coordinates, n_jobs)
+    return statistics

@@ -128,6 +128,10 @@ class EStep:
     mixture : Mixture
     coordinates : Coordinates
         Those of the statistics.
+    short_exactly : bool
+        Whether 512 frames and fewer go through float64. The compiled pass is several times as fast, but what it rounds
+        does not average away over so few: sums are then good to 1e-5 of the largest, log-likelihoods to 1e-4 nats a
+        frame.
 
     Raises
     ------
@@ -135,8 +139,9 @@ class EStep:
         If the coordinates do not suit the kind of covariance.
     """
 
-    def __init__(self, mixture: Mixture, coordinates: Coordinates) -> None:
+    def __init__(self, mixture: Mixture, coordinates: Coordinates, *, short_exactly: bool = True) -> None:
         self.mixture = mixture
+        self._short_exactly = short_exactly
         self._wanted = coordinates
         self.kind = mixture.type.kind
         self.n_terms = n_terms(self.kind, mixture.n_features)
@@ -146,10 +151,9 @@ class EStep:
         self._place = np.stack([self.coordinates.origin, 1.0 / self.coordinates.scale])
 
     def statistics_of(self, frames: Any, n_jobs: int = 1) -> Statistics:
-        """Statistics of frames; arguments, errors and bits are those of `accumulate`."""
+        """Statistics of frames; arguments, errors and, by default, bits are those of `accumulate`."""
         source = _source_for(self.mixture, frames)
-        # So few frames do not average rounding away.
-        exactly = source.n_frames <= BLOCK or self.projection.too_sharp
+        exactly = (self._short_exactly and source.n_frames <= BLOCK) or self.projection.too_sharp
         with one_blas_thread():
             parts = shard_map(partial(_accumulate_shard, self, exactly), source.shards(), n_jobs)
             total = next(parts)
@@ -199,7 +203,7 @@ def _accumulate_shard(step: EStep, exactly: bool, shard: Shard) -> Statistics:
         *place.astype(frames.dtype),
         place,
         step.kind,
-        block_size(step.kind, step.mixture.n_features),
+        min(block_size(step.kind, step.mixture.n_features), len(frames)),  # which decides what room is taken
         step.projection.matrix,
         step.projection.sharp,
         step.projection.n_exact_sums,

@@ -5,6 +5,7 @@ utterance of a speaker of the fold is tried against its own speaker, enrolled wi
 the fold.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -21,7 +22,8 @@ from speechgmm.errors import InputError
 from speechgmm.files import sha256_of_text
 from speechgmm.parallel import Progress, no_progress
 from speechgmm.verification.background import UbmSettings, train_ubm_on_frames
-from speechgmm.verification.enrolment import Cohort, Enroller, Enrolment, Speech
+from speechgmm.verification.cohort import Cohort
+from speechgmm.verification.enrolment import Enroller, Enrolment, Speech
 from speechgmm.verification.system import CohortSpeech, System, SystemScorer
 
 # Fewer speakers in a fold would have too few to be told from.
@@ -82,13 +84,14 @@ def cross_fit(
     Raises
     ------
     InputError
-        If there are fewer than three speakers for each fold, or one has a single utterance.
+        If there are fewer than three speakers for each fold, one has a single utterance, an utterance occurs twice,
+        or there is no system.
 
     References
     ----------
     Cross-fitting: Chernozhukov et al. (2018), The Econometrics Journal 21, section 1.
     """
-    _check(speech, n_folds, n_enrol)
+    _check(speech, systems, n_folds, n_enrol)
     ordered = sorted(speech, key=sha256_of_text)
     parts = []
     progress("cross-fitting", 0, n_folds)
@@ -219,9 +222,11 @@ class _Models:
     def __init__(
         self, enroller: Enroller, speech: Mapping[str, Speech], n_enrol: int | None, n_jobs: int
     ) -> None:
-        self._enroller, self._n_enrol = enroller, n_enrol
-        single = {key: [(key, frames, seconds)] for own in speech.values() for key, frames, seconds in own}
-        self._single = enroller.enrol_many(single, n_jobs=n_jobs)
+        self._enroller, self._n_enrol, self._n_jobs = enroller, n_enrol, n_jobs
+        self._speech = {one[0]: [one] for own in speech.values() for one in own}
+        # Statistics of several iterations do not add: then each model is made from frames.
+        self._adding = enroller.adaptation.iterations == 1
+        self._single = enroller.enrol_many(self._speech, n_jobs=n_jobs) if self._adding else {}
         self._keys = {name: [key for key, _, _ in in_order(own)] for name, own in speech.items()}
         self._numbers: dict[tuple[str, ...], int] = {}
         self.mixtures: list[Mixture] = []
@@ -237,13 +242,22 @@ class _Models:
     def _number(self, speaker: str, keys: Iterable[str]) -> int:
         chosen = tuple(keys)[: self._n_enrol]
         if chosen not in self._numbers:
-            parts = (replace(self._single[key], speaker=speaker) for key in chosen)
             self._numbers[chosen] = len(self.mixtures)
-            self.mixtures.append(self._enroller.model(reduce(Enrolment.extended, parts)))
+            self.mixtures.append(self._enroller.model(self._enrolment(speaker, chosen)))
         return self._numbers[chosen]
 
+    def _enrolment(self, speaker: str, keys: Sequence[str]) -> Enrolment:
+        if self._adding:
+            return reduce(Enrolment.extended, (replace(self._single[key], speaker=speaker) for key in keys))
+        speech = [one for key in keys for one in self._speech[key]]
+        return self._enroller.enrol_many({speaker: speech}, n_jobs=self._n_jobs)[speaker]
 
-def _check(speech: Mapping[str, Speech], n_folds: int, n_enrol: int | None) -> None:
+
+def _check(
+    speech: Mapping[str, Speech], systems: Sequence[System], n_folds: int, n_enrol: int | None
+) -> None:
+    if not systems:
+        raise InputError("there is no system to score by")
     if n_folds < 2 or (n_enrol is not None and n_enrol < 1):
         raise InputError(f"`n_folds` is {n_folds} and `n_enrol` {n_enrol}; they must be at least 2 and 1")
     if len(speech) < LEAST_SPEAKERS * n_folds:
@@ -256,4 +270,10 @@ def _check(speech: Mapping[str, Speech], n_folds: int, n_enrol: int | None) -> N
         raise InputError(
             f"{len(single)} speakers have one utterance only, such as {single[0]!r}; a trial of their own needs two "
             "(leave them out)"
+        )
+    keys = Counter(key for own in speech.values() for key, _, _ in own)
+    twice = sorted(key for key, count in keys.items() if count > 1)
+    if twice:
+        raise InputError(
+            f"{len(twice)} utterances occur twice, such as {twice[0]!r}; a trial of one would have it in its model"
         )

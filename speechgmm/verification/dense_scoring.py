@@ -41,44 +41,56 @@ class DenseScoring:
     def llrs(self, utterances: Sequence[Floats], models: NDArray[np.integer[Any]]) -> Float64s:
         """Mean llrs per frame, (n_utterances, n_models)."""
         numbers = np.concatenate([[0], models + 1])
-        everyone = np.array_equal(numbers, np.arange(len(self._mixtures)))
-        projection = self._everyone if everyone else self._beside(numbers)
+        plain = np.array([self._projections[number].too_sharp for number in numbers])
+        others = numbers[~plain]
+        projection = self._beside(others)
         scores = np.zeros((len(utterances), numbers.size))
         for frames, row in zip(utterances, scores, strict=True):
-            self._add_log2_likelihoods(frames, numbers, projection, row)
+            row[plain] = self._plainly(frames, numbers[plain])
+            row[~plain] = self._log2_likelihoods(frames, others, projection)
             row *= LOG_2 / len(frames)
         return np.asarray(scores[:, 1:] - scores[:, :1])
 
-    @cached_property
-    def _everyone(self) -> Projection:
-        return self._beside(np.arange(len(self._mixtures)))
-
-    def _beside(self, numbers: NDArray[np.integer[Any]]) -> Projection:
+    def _beside(self, numbers: NDArray[np.integer[Any]]) -> Projection | None:
+        if np.array_equal(numbers, np.arange(len(self._mixtures))):
+            return self._everyone
+        if numbers.size == 0:
+            return None
         return Projection.side_by_side([self._projections[number] for number in numbers])
 
-    def _add_log2_likelihoods(
-        self, frames: Floats, numbers: NDArray[np.integer[Any]], projection: Projection, totals: Float64s
-    ) -> None:
-        """Add the sums over all frames under each mixture, in coordinates."""
-        far = np.full(len(frames), projection.too_sharp)
-        if not projection.too_sharp:
-            turned = np.ascontiguousarray(frames)
-            if self._coordinates.transform is not None:
-                turned = self._coordinates.apply(turned)
-            order = np.argsort(projection.sharp)
-            kernels().add_log2_likelihoods(
-                turned,
-                *self._place.astype(turned.dtype),
-                self._place,
-                self._kind,
-                self._block,
-                projection.matrix,
-                projection.sharp[order],
-                projection.sharp_rows[order],
-                far,
-                totals,
-            )
-        if far.any():
-            mixtures = [self._mixtures[number] for number in numbers]
-            natural = [log_sum_exp(one.unchecked_log_densities(frames[far])).sum() for one in mixtures]
-            totals += (np.array(natural) + far.sum() * self._coordinates.log_volume) / LOG_2
+    @cached_property
+    def _everyone(self) -> Projection:
+        return Projection.side_by_side(self._projections)
+
+    def _log2_likelihoods(
+        self, frames: Floats, numbers: NDArray[np.integer[Any]], projection: Projection | None
+    ) -> Float64s:
+        """Sums over all frames under each mixture, in coordinates."""
+        totals, far = np.zeros(numbers.size), np.zeros(len(frames), np.bool_)
+        if projection is None:
+            return totals
+        turned = np.ascontiguousarray(frames)
+        if self._coordinates.transform is not None:
+            turned = self._coordinates.apply(turned)
+        order = np.argsort(projection.sharp)
+        kernels().add_log2_likelihoods(
+            turned,
+            *self._place.astype(turned.dtype),
+            self._place,
+            self._kind,
+            self._block,
+            projection.matrix,
+            projection.sharp[order],
+            projection.sharp_rows[order],
+            far,
+            totals,
+        )
+        return totals + self._plainly(frames[far], numbers)
+
+    def _plainly(self, frames: Floats, numbers: NDArray[np.integer[Any]]) -> Float64s:
+        """The same sums by the plain equation."""
+        mixtures = [self._mixtures[number] for number in numbers] if len(frames) else []
+        totals = np.zeros(numbers.size)
+        for place, mixture in enumerate(mixtures):
+            totals[place] = log_sum_exp(mixture.unchecked_log_densities(frames)).sum()
+        return np.asarray((totals + len(frames) * self._coordinates.log_volume) / LOG_2)

@@ -1,28 +1,30 @@
 """Enrolment: the statistics of a speaker's utterances under the background model, and the model adapted with them.
 
 What is kept of a speaker are statistics, not a mixture: they add, so utterances can come later and give the same model
-as if all had been there from the start.
+as if all had been there from the start. Several iterations of adaptation need all frames again each time: then what is
+kept are the statistics of the last one, which do not add.
 """
 
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
-from typing import NamedTuple
+from functools import cached_property, partial, reduce
+from operator import add
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from speechgmm.em.adaptation import Adaptation, adapt
-from speechgmm.em.coordinates import Coordinates, Float32s, Floats, require_finite, require_frames
+from speechgmm.em.adaptation import Adaptation, adapt, last_statistics
+from speechgmm.em.coordinates import Coordinates, Floats, require_finite, require_frames
 from speechgmm.em.mixture import LARGEST, Mixture
 from speechgmm.em.moments import moments_of
+from speechgmm.em.sources import BlockSource
 from speechgmm.em.statistics import EStep, Statistics
 from speechgmm.errors import InputError
 from speechgmm.manifest import UNWRITABLE, quoted
 from speechgmm.model_file import UNKNOWN
 from speechgmm.parallel import Progress, check_jobs, no_progress, one_blas_thread, shard_map
-from speechgmm.training_frames import checked_frames
 from speechgmm.verification.background import Background
 
 # A speaker's utterances: of each its key, its frames, and its seconds of audio.
@@ -37,13 +39,17 @@ class Enrolment:
     ----------
     speaker : str
     statistics : Statistics
-        Of all frames, under the background model. `second` is zero unless variances are to be adapted.
+        Of all frames, under the background model, or in the last of several iterations of adaptation. `second` is zero
+        unless variances are to be adapted.
     utterances : tuple of str
         Their keys, in the order in which they were folded into the statistics.
     background : str
         The fingerprint of the background model.
     seconds : float >= 0
         Of audio.
+    adaptation : Adaptation or None
+        The one whose last iteration the statistics are of, where it has several. None: it had one, and they can be
+        used with every adaptation of one iteration.
 
     Raises
     ------
@@ -56,6 +62,7 @@ class Enrolment:
     utterances: tuple[str, ...]
     background: str
     seconds: float = 0.0
+    adaptation: Adaptation | None = None
 
     def __post_init__(self) -> None:
         require_speaker(self.speaker)
@@ -69,12 +76,7 @@ class Enrolment:
                     "control characters"
                 )
         _refuse_twice(self.speaker, self.utterances)
-        seconds = self.seconds
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
-            raise InputError(
-                f"speaker {self.speaker!r}: `seconds` is {seconds!r}; it must be a number from 0"
-            )
-        object.__setattr__(self, "seconds", float(seconds))
+        object.__setattr__(self, "seconds", _seconds(self.speaker, self.seconds))
 
     @property
     def n_frames(self) -> float:
@@ -87,7 +89,8 @@ class Enrolment:
         Raises
         ------
         InputError
-            If `other` is of another speaker or under another background model, or an utterance is in both.
+            If `other` is of another speaker or under another background model, an utterance is in both, or one of
+            them is of several iterations.
         """
         if other.speaker != self.speaker:
             raise InputError(f"enrolments of {self.speaker!r} and of {other.speaker!r} cannot be joined")
@@ -97,6 +100,8 @@ class Enrolment:
                 f"{other.background[:12]}) cannot be joined; enrol anew from audio"
             )
         _refuse_twice(self.speaker, (*self.utterances, *other.utterances))
+        for one in (self, other):
+            _refuse_iterated(one.speaker, one.adaptation)
         return replace(
             self,
             statistics=self.statistics + other.statistics,
@@ -105,57 +110,12 @@ class Enrolment:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class Cohort:
-    """Other people's speech, against which scores are normalised.
+class _Task(NamedTuple):
+    """A speaker to be enrolled."""
 
-    Parameters
-    ----------
-    enrolments : tuple of Enrolment
-        Sorted by speaker, one each: models that test utterances are scored against.
-    frames : tuple of (n_frames, n_features) float32 arrays
-        Utterances that enrolled models are scored against.
-    frame_speakers : tuple of str
-        Who speaks in each.
-
-    Raises
-    ------
-    InputError
-        If speakers are not sorted and distinct, or frames and their speakers disagree.
-    """
-
-    enrolments: tuple[Enrolment, ...]
-    frames: tuple[Float32s, ...]
-    frame_speakers: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        for name in ("enrolments", "frame_speakers"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        if list(self.speakers) != sorted(set(self.speakers)):
-            raise InputError("the enrolments of a cohort must be sorted by speaker, one each")
-        if len(self.frames) != len(self.frame_speakers):
-            raise InputError(
-                f"a cohort of {len(self.frames)} `frames` and {len(self.frame_speakers)} `frame_speakers`; there must "
-                "be as many of each"
-            )
-        if not self.enrolments and not self.frames:
-            raise InputError("a cohort needs enrolments, frames, or both; it has none")
-        for name in self.frame_speakers:
-            require_speaker(name)
-        checked = checked_frames(self.frames) if len(self.frames) else []
-        object.__setattr__(self, "frames", tuple(frames.astype(np.float32, copy=False) for frames in checked))
-
-    @property
-    def speakers(self) -> tuple[str, ...]:
-        """Who has a model."""
-        return tuple(enrolment.speaker for enrolment in self.enrolments)
-
-
-class _Piece(NamedTuple):
     speaker: str
-    utterance: str
-    frames: Floats
-    seconds: float
+    speech: Speech
+    known: Enrolment | None
 
 
 class Enroller:
@@ -171,7 +131,7 @@ class Enroller:
     Raises
     ------
     InputError
-        If the background model cannot be adapted so, or `adaptation` has several iterations.
+        If the background model cannot be adapted so.
     """
 
     def __init__(
@@ -183,18 +143,17 @@ class Enroller:
         self.background = background
         self.adaptation = adaptation or Adaptation()
         self.adaptation.require_suits(background.ubm)
-        if self.adaptation.iterations > 1:
-            raise InputError(
-                f"adaptation `iterations` is {self.adaptation.iterations}; enrolment keeps statistics under the "
-                "background model, and a second iteration needs the frames of all utterances again (use 1, or "
-                "`speechgmm.em.adapt_to_frames`)"
-            )
         ubm = background.ubm
         self.coordinates = coordinates or moments_of(ubm).coordinates(ubm.covariance_type)
 
+    @property
+    def _iterated(self) -> Adaptation | None:
+        """The adaptation whose own statistics are needed, where it has several iterations."""
+        return self.adaptation if self.adaptation.iterations > 1 else None
+
     @cached_property
     def _step(self) -> EStep:
-        return EStep(self.background.ubm, self.coordinates)
+        return EStep(self.background.ubm, self.coordinates, short_exactly=False)
 
     def enrol(
         self,
@@ -218,7 +177,7 @@ class Enroller:
             Of audio, all of them together.
         known : Enrolment, optional
             What was enrolled before, which these utterances are added to. The result is the same, to the last bit, as
-            if all had been enrolled at once.
+            if all had been enrolled at once. Not where adaptation has several iterations.
         n_jobs : int
             Threads; the result does not depend on it.
 
@@ -226,7 +185,8 @@ class Enroller:
         ------
         InputError
             If an utterance has no frames, the wrong number of features, or values that are not finite; or if it is
-            enrolled already; or `known` is of another speaker or under another background model.
+            enrolled already; or `known` is of another speaker, under another background model, or of several
+            iterations.
         """
         if len(frames) != len(utterances):
             raise InputError(
@@ -256,7 +216,7 @@ class Enroller:
         n_jobs : int
             Threads; the result does not depend on it.
         progress : callable
-            Told ("enrolment", utterances done, utterances in all).
+            Told ("enrolment", utterances done, utterances in all) after each speaker.
 
         Returns
         -------
@@ -267,17 +227,17 @@ class Enroller:
         known = known or {}
         for speaker, speech in groups.items():
             self._check(speaker, [key for key, _, _ in speech], known.get(speaker))
-        pieces = [_Piece(speaker, *one) for speaker in sorted(groups) for one in groups[speaker]]
-        made = {speaker: known[speaker] for speaker in groups if speaker in known}
-        # One utterance alone is worked on by all threads, one of many by one.
-        inside = n_jobs if len(pieces) == 1 else 1
+        tasks = [_Task(speaker, groups[speaker], known.get(speaker)) for speaker in sorted(groups)]
+        made = {}
+        done, total = 0, sum(map(len, groups.values()))
+        # One speaker alone is worked on by all threads, one of many by one.
+        inside = n_jobs if len(tasks) == 1 else 1
         with one_blas_thread():
-            parts = shard_map(partial(self._enrolment_of, inside), pieces, n_jobs)
-            for done, (piece, part) in enumerate(zip(pieces, parts, strict=True), 1):
-                before = made.get(piece.speaker)
-                made[piece.speaker] = part if before is None else before.extended(part)
-                progress("enrolment", done, len(pieces))
-        return {speaker: self.trimmed(made[speaker]) for speaker in sorted(groups)}
+            for enrolment in shard_map(partial(self._enrolment_of, inside), tasks, n_jobs):
+                made[enrolment.speaker] = self.trimmed(enrolment)
+                done += len(groups[enrolment.speaker])
+                progress("enrolment", done, total)
+        return made
 
     def model(self, enrolment: Enrolment) -> Mixture:
         """The background model adapted to a speaker.
@@ -285,7 +245,8 @@ class Enroller:
         Raises
         ------
         InputError
-            If the enrolment was made under another background model, or without what is to be adapted.
+            If the enrolment was made under another background model, without what is to be adapted, or if it or this
+            adaptation is of several iterations and they are not the same.
         """
         self.require_own(enrolment)
         settings = self.adaptation
@@ -297,6 +258,11 @@ class Enroller:
             raise InputError(
                 f"speaker {enrolment.speaker!r} was enrolled under another background model "
                 f"({enrolment.background[:12]}; this is {self.background.fingerprint[:12]}); enrol anew from audio"
+            )
+        if enrolment.adaptation != self._iterated:
+            raise InputError(
+                f"speaker {enrolment.speaker!r}: the statistics are of {_named(enrolment.adaptation)}; this adaptation "
+                f"reads those of {_named(self._iterated)} (enrol anew from audio)"
             )
         if "variances" in self.adaptation.parts and not enrolment.statistics.second.any():
             raise InputError(
@@ -325,26 +291,48 @@ class Enroller:
             raise InputError(f"the enrolment known of {speaker!r} is that of {known.speaker!r}")
         self.require_own(known)
         _refuse_twice(speaker, (*known.utterances, *utterances))
+        _refuse_iterated(speaker, self._iterated)
 
-    def _enrolment_of(self, n_jobs: int, piece: _Piece) -> Enrolment:
-        """Of one utterance."""
-        name = f"frames of utterance {piece.utterance}"
-        frames = require_frames(piece.frames, self.background.n_features, name)
-        if len(frames) == 0:
-            raise InputError(
-                f"utterance {piece.utterance!r} of speaker {piece.speaker!r} has no frames (an utterance without "
-                "speech?)"
-            )
-        require_finite(frames, name=name)
-        if max(frames.max(), -frames.min()) > LARGEST:
-            raise InputError(f"`{name}` has values so large that their squares overflow; scale them down")
+    def _enrolment_of(self, n_jobs: int, task: _Task) -> Enrolment:
+        known = task.known
+        frames = (self._checked(task.speaker, key, one) for key, one, _ in task.speech)
+        if self._iterated is None:
+            parts = (self._step.statistics_of(one, n_jobs) for one in frames)
+            statistics = reduce(add, parts) if known is None else reduce(add, parts, known.statistics)
+        else:
+            statistics = self._last_statistics(list(frames), n_jobs)
         return Enrolment(
-            speaker=piece.speaker,
-            statistics=self._step.statistics_of(frames, n_jobs),
-            utterances=(piece.utterance,),
+            speaker=task.speaker,
+            statistics=statistics,
+            utterances=(*(() if known is None else known.utterances), *(key for key, _, _ in task.speech)),
             background=self.background.fingerprint,
-            seconds=piece.seconds,
+            # Not `sum`, which may round in a way of its own.
+            seconds=reduce(
+                add,
+                (_seconds(task.speaker, seconds) for _, _, seconds in task.speech),
+                0.0 if known is None else known.seconds,
+            ),
+            adaptation=self._iterated,
         )
+
+    def _last_statistics(self, frames: list[Floats], n_jobs: int) -> Statistics:
+        """Those of the last iteration, over the frames of all utterances."""
+        common = np.result_type(*frames)
+        alike = BlockSource([one.astype(common, copy=False) for one in frames])
+        return last_statistics(self.background.ubm, alike, self.adaptation, self.coordinates, n_jobs)
+
+    def _checked(self, speaker: str, utterance: str, frames: Floats) -> Floats:
+        """The frames of one utterance."""
+        name = f"frames of utterance {utterance}"
+        checked = require_frames(frames, self.background.n_features, name)
+        if len(checked) == 0:
+            raise InputError(
+                f"utterance {utterance!r} of speaker {speaker!r} has no frames (an utterance without speech?)"
+            )
+        if not max(checked.max(), -checked.min()) <= LARGEST:
+            require_finite(checked, name=name)
+            raise InputError(f"`{name}` has values so large that their squares overflow; scale them down")
+        return checked
 
 
 def require_speaker(name: str) -> None:
@@ -359,9 +347,30 @@ def require_speaker(name: str) -> None:
         )
 
 
+def _seconds(speaker: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise InputError(f"speaker {speaker!r}: `seconds` is {value!r}; it must be a number from 0")
+    return float(value)
+
+
 def _refuse_twice(speaker: str, utterances: Sequence[str]) -> None:
     twice = [key for key, count in Counter(utterances).items() if count > 1]
     if twice:
         raise InputError(
             f"speaker {speaker!r}: duplicated enrolment: {quoted(twice)} would count twice (enrolled before?)"
         )
+
+
+def _refuse_iterated(speaker: str, adaptation: Adaptation | None) -> None:
+    if adaptation is not None:
+        raise InputError(
+            f"speaker {speaker!r} is enrolled with {_named(adaptation)}, each of which needs the frames of all "
+            "utterances; remove the speaker first, then enrol anew with all utterances"
+        )
+
+
+def _named(adaptation: Adaptation | None) -> str:
+    if adaptation is None:
+        return "1 iteration of adaptation"
+    parts = ", ".join(adaptation.parts)
+    return f"{adaptation.iterations} iterations of adaptation ({parts}; {adaptation.relevance_factor:g})"

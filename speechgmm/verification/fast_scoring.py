@@ -33,13 +33,16 @@ class Explained(NamedTuple):
         The frames, in coordinates.
     components : (n_frames, top) int32
         The background's best for each, in rising order.
-    posteriors : (n_frames, top) float32
-        Their posteriors among all components.
+    shares : (n_frames, top) float32
+        Log2 of their posteriors among all components.
+    rests : (n_frames,) float32
+        The posterior of all other components.
     """
 
     x: Float32s
     components: NDArray[np.int32]
-    posteriors: Float32s
+    shares: Float32s
+    rests: Float32s
 
 
 class BackgroundPass:
@@ -75,11 +78,10 @@ class BackgroundPass:
     def explain(self, frames: Floats) -> Explained:
         """The components that matter to each frame; the same bits whatever else is scored."""
         frames = np.ascontiguousarray(frames)
-        x = np.empty(frames.shape, np.float32)
-        components = np.empty((len(frames), self._top), np.int32)
-        posteriors = np.empty((len(frames), self._top), np.float32)
-        far = np.empty(len(frames), np.bool_)
         projection = self._projection
+        x = np.empty(frames.shape, np.float32)
+        chosen = self._empty(len(frames))
+        far = np.full(len(frames), projection.too_sharp)
         kernels().explain(
             frames,
             *self._place.astype(frames.dtype),
@@ -88,25 +90,30 @@ class BackgroundPass:
             projection.sharp,
             projection.sharp_rows,
             x,
-            components,
-            posteriors,
+            *chosen,
             far,
         )
-        rows = np.arange(len(frames)) if projection.too_sharp else np.flatnonzero(far)
-        if rows.size:
-            components[rows], posteriors[rows] = self._explain_exactly(frames[rows])
-        return Explained(x, components, posteriors)
+        if far.any():
+            for every, exact in zip(chosen, self._explain_exactly(frames[far]), strict=True):
+                every[far] = exact
+        return Explained(x, *chosen)
 
-    def _explain_exactly(self, frames: Floats) -> tuple[NDArray[np.int32], Float32s]:
-        """Components and posteriors of frames far from all others, by the plain equation."""
+    def _empty(self, n_frames: int) -> tuple[NDArray[np.int32], Float32s, Float32s]:
+        """Room for components, shares and rests."""
+        shape = n_frames, self._top
+        return np.empty(shape, np.int32), np.empty(shape, np.float32), np.empty(n_frames, np.float32)
+
+    def _explain_exactly(self, frames: Floats) -> tuple[NDArray[np.int32], Float32s, Float32s]:
+        """Components, shares and rests of frames far from all others, by the plain equation."""
         densities = self.ubm.unchecked_log_densities(frames) / LOG_2
-        densities -= densities.max(axis=1, keepdims=True)
-        components = np.empty((len(frames), self._top), np.int32)
-        posteriors = np.empty((len(frames), self._top), np.float32)
-        padded = np.pad(densities, ((0, 0), (0, self._n_extra)), constant_values=-np.inf)
+        peaks = densities.max(axis=1, keepdims=True)
+        if not np.isfinite(peaks).all():
+            raise InputError("a frame is so far from every component of the background that squares overflow")
+        padded = np.pad(densities - peaks, ((0, 0), (0, self._n_extra)), constant_values=-np.inf)
         rough = np.maximum(padded, LOG2_OF_NOTHING).astype(np.float32)
-        kernels().choose(rough, components, posteriors)
-        return components, posteriors
+        chosen = self._empty(len(frames))
+        kernels().choose(rough, np.zeros(len(frames), np.bool_), *chosen)
+        return chosen
 
 
 class Bank:
@@ -160,9 +167,9 @@ class TopScoring:
         tiles = self._bank.tiles(models)
         scores = np.zeros((len(utterances), -(-models.size // LANES) * LANES))
         for frames, row in zip(utterances, scores, strict=True):
-            x, components, posteriors = self._pass.explain(frames)
+            x, *chosen = self._pass.explain(frames)
             terms = np.concatenate([x, x * x], axis=1) if self._squares else x
-            kernels().add_llrs(terms, components, posteriors, tiles, self._pass.ubm.n_components, row)
+            kernels().add_llrs(terms, *chosen, tiles, self._pass.ubm.n_components, row)
             row /= len(frames)
         return scores[:, : models.size]
 
@@ -193,7 +200,8 @@ class LinearScoring:
         means = self._means.astype(np.float32)
         first = np.empty((len(utterances), *means.shape), np.float32)
         for frames, row in zip(utterances, first, strict=True):
-            kernels().centred_statistics(*self._pass.explain(frames), means, row)
+            x, components, shares, _ = self._pass.explain(frames)
+            kernels().centred_statistics(x, components, shares, means, row)
             row /= len(frames)
         scores = np.empty((len(utterances), -(-models.size // LANES) * LANES), np.float32)
         kernels().products(first.reshape(len(utterances), -1), tiles, scores)

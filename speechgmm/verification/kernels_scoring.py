@@ -17,9 +17,11 @@ from speechgmm.features.lanes import LANES, bits_set, larger, load, reaching, sp
 NUMBERS = types.int32[:, ::1]
 # Frames that go through a component of a bank together: so many that no sum waits for its last step.
 TOGETHER = 8
-# Ratios beyond these are summed again where nothing overflows or is cut off.
+# Sums of ratios beyond these are formed again where nothing overflows or is cut off.
 LARGEST_EXPONENT = np.float32(100.0)
-LARGEST, SMALLEST = np.float32(2.0**60), np.float32(2.0**-40)
+LARGEST, SMALLEST = np.float32(2.0**60), np.float32(2.0**-32)
+# What `exp2` makes of all that is smaller.
+NOTHING = np.float32(2.0**-60)
 
 
 def _count(densities, first, n_rows, bound):  # type: ignore[no-untyped-def]
@@ -33,39 +35,39 @@ def _count(densities, first, n_rows, bound):  # type: ignore[no-untyped-def]
 count = njit(**OPTIONS)(_count)
 
 
-def _find_bound(densities, first, n_rows, wanted):  # type: ignore[no-untyped-def]
-    """The largest number in some rows, and a bound that no fewer of them reach than wanted, and few more."""
+def _find_bound(densities, first, n_rows, wanted, gap):  # type: ignore[no-untyped-def]
+    """The largest number in some rows, and how far below it is a bound that no fewer reach than wanted, and few more.
+
+    `gap` is where to begin: that of the frame before saves most of the search, and decides nothing.
+    """
     peaks, buffer = load(densities, first), np.empty((1, LANES), np.float32)
     for row in range(first + 1, first + n_rows):
         peaks = larger(peaks, load(densities, row))
     store(buffer, 0, peaks)
     peak = buffer[0].max()
-    step = np.float32(8.0)
-    while count(densities, first, n_rows, peak - step) < wanted:
-        step *= np.float32(2.0)
-    low, high = peak - step, peak
-    for _ in range(6):
-        middle = np.float32(0.5) * (low + high)
-        found = count(densities, first, n_rows, middle)
+    too_small, enough = np.float32(0.0), np.float32(0.0)
+    for attempt in range(256):
+        found = count(densities, first, n_rows, peak - gap)
         if found < wanted:
-            high = middle
-            continue
-        low = middle
-        if found <= wanted + wanted // 4:
-            break
-    return peak, low
+            too_small = gap
+        else:
+            enough = gap
+            if found <= wanted + wanted // 4 or attempt > 8:
+                break
+        gap = np.float32(0.5) * (too_small + enough) if enough > 0.0 else np.float32(1.5) * gap
+    return peak, enough
 
 
 find_bound = njit(**OPTIONS)(_find_bound)
 
 
-def _choose_best(densities, first, n_rows, numbers, values, n_wanted):  # type: ignore[no-untyped-def]
-    """Find the largest numbers in some rows, counted from 0, and their values; returns the very largest.
+def _choose_best(densities, first, n_rows, numbers, values, n_wanted, gap):  # type: ignore[no-untyped-def]
+    """Find the largest numbers in some rows, counted from 0, and their values; returns the very largest, and a gap.
 
     Of equals the first. No branch depends on a single number: wrong guesses would take longer than all the rest.
     """
-    peak, bound = find_bound(densities, first, n_rows, n_wanted)
-    n_kept = 0
+    peak, gap = find_bound(densities, first, n_rows, n_wanted, gap)
+    bound, n_kept = peak - gap, 0
     for row in range(n_rows):
         found = reaching(load(densities, first + row), bound)
         if found:
@@ -79,23 +81,27 @@ def _choose_best(densities, first, n_rows, numbers, values, n_wanted):  # type: 
         n_kept -= 1
         for c in range(least, n_kept):
             numbers[c], values[c] = numbers[c + 1], values[c + 1]
-    return peak
+    return peak, gap
 
 
 choose_best = njit(**OPTIONS)(_choose_best)
 
 
-def _choose(log2_densities, components, posteriors):  # type: ignore[no-untyped-def]
+def _choose(log2_densities, skipped, components, shares, rests):  # type: ignore[no-untyped-def]
     """Find the components with the largest densities of each frame, and their posteriors.
 
     Parameters
     ----------
     log2_densities : (n_frames, n_components) float32
         Overwritten. The number of components is a whole number of vectors; those filled up have no density.
+    skipped : (n_frames,) bool
+        Frames to leave out: all that they get are numbers of components.
     components : (n_frames, n_chosen) int32
         Gets their numbers, in rising order.
-    posteriors : (n_frames, n_chosen) float32
-        Gets their shares of the density of all components.
+    shares : (n_frames, n_chosen) float32
+        Gets log2 of their posteriors, which may be too small for a float32.
+    rests : (n_frames,) float32
+        Gets the posterior of all other components, not counting those below 2**-60.
     """
     n_frames, n_chosen = components.shape
     n_components = log2_densities.shape[1]
@@ -103,35 +109,44 @@ def _choose(log2_densities, components, posteriors):  # type: ignore[no-untyped-
     densities = log2_densities.reshape((n_frames * n_rows, LANES))
     # Each write may go one vector beyond what is kept.
     numbers, values = np.empty(n_components + LANES, np.int32), np.empty(n_components + LANES, np.float32)
-    partial = np.empty(LANES, np.float32)
+    partial, gap = np.empty(LANES, np.float32), np.float32(8.0)
     for i in range(n_frames):
-        row, own, shares = log2_densities[i], components[i], posteriors[i]
-        peak = choose_best(densities, i * n_rows, n_rows, numbers, values, n_chosen)
+        row, own, chosen = log2_densities[i], components[i], np.float32(0.0)
+        own[:] = 0
+        if skipped[i]:
+            continue
+        peak, gap = choose_best(densities, i * n_rows, n_rows, numbers, values, n_chosen, gap)
         for k in range(n_components):
-            row[k] = exp2(row[k] - peak)
+            row[k] = exp2(row[k] - peak) - NOTHING
+        for c in range(n_chosen):
+            own[c] = numbers[c]
+            row[numbers[c]] = 0.0
+            chosen += exp2(values[c] - peak)
         partial[:] = 0.0
         for k in range(0, n_components, LANES):
             for s in range(LANES):
                 partial[s] += row[k + s]
-        mass = partial.sum()
+        rest = partial.sum()
+        mass = chosen + rest
+        rests[i] = rest / mass
         for c in range(n_chosen):
-            own[c], shares[c] = numbers[c], exp2(values[c] - peak) / mass
+            shares[i, c] = values[c] - peak - np.float32(np.log2(np.float64(mass)))
 
 
-choose = compiled(types.void(MATRIX32, NUMBERS, MATRIX32))(_choose)
+choose = compiled(types.void(MATRIX32, types.boolean[::1], NUMBERS, MATRIX32, VECTOR32))(_choose)
 
 
 @compiled(
     *(
         types.void(
             *(frames, vector, vector, MATRIX64, MATRIX32, types.int64[::1], MATRIX64),
-            *(MATRIX32, NUMBERS, MATRIX32, types.boolean[::1]),
+            *(MATRIX32, NUMBERS, MATRIX32, VECTOR32, types.boolean[::1]),
         )
         for frames, vector in ((FRAMES32, VECTOR32), (FRAMES64, VECTOR64))
     )
 )
 def explain(  # type: ignore[no-untyped-def]
-    frames, origin, inverse_scale, place, matrix, sharp, exact, x, components, posteriors, far
+    frames, origin, inverse_scale, place, matrix, sharp, exact, x, components, shares, rests, far
 ):
     """Find the background's best components of each frame.
 
@@ -150,10 +165,10 @@ def explain(  # type: ignore[no-untyped-def]
         Their rows of the matrix.
     x : (n_frames, n_features) float32
         Gets the frames, in coordinates.
-    components, posteriors : (n_frames, n_chosen)
+    components, shares, rests
         As in `choose`.
     far : (n_frames,) bool
-        Gets the frames for which this is not exact enough.
+        Frames to leave out; gets those for which this is not exact enough.
     """
     n_frames, n_features = frames.shape
     n_components, n_rows = matrix.shape
@@ -174,14 +189,15 @@ def explain(  # type: ignore[no-untyped-def]
                 for i in range(size):
                     log2_densities[i, sharp[s]] = max(exact_densities[s, i], LOG2_OF_NOTHING)
         for i in range(size):
-            far[start + i] = not peaks[i] <= FAR * FAR
+            far[start + i] |= not peaks[i] <= FAR * FAR
+            frame, scaled = part[i], x[start + i]
             for j in range(n_features):
-                x[start + i, j] = rows[j, i]
-        choose(log2_densities, components[start:stop], posteriors[start:stop])
+                scaled[j] = (frame[j] - origin[j]) * inverse_scale[j]
+        choose(log2_densities, far[start:stop], components[start:stop], shares[start:stop], rests[start:stop])
 
 
-def _by_component(components, posteriors, n_components):  # type: ignore[no-untyped-def]
-    """Frames and posteriors sorted by component: those of k are at starts[k] : starts[k + 1]."""
+def _by_component(components, values, n_components):  # type: ignore[no-untyped-def]
+    """Frames and what they have for a component sorted by it: those of k are at starts[k] : starts[k + 1]."""
     n_frames, n_chosen = components.shape
     starts = np.zeros(n_components + 1, np.int64)
     for i in range(n_frames):
@@ -189,13 +205,13 @@ def _by_component(components, posteriors, n_components):  # type: ignore[no-unty
             starts[components[i, c] + 1] += 1
     starts = np.cumsum(starts)
     places = starts.copy()
-    frames, shares = np.empty(n_frames * n_chosen, np.int64), np.empty(n_frames * n_chosen, np.float32)
+    frames, sorted_ = np.empty(n_frames * n_chosen, np.int64), np.empty(n_frames * n_chosen, np.float32)
     for i in range(n_frames):
         for c in range(n_chosen):
             k = components[i, c]
-            frames[places[k]], shares[places[k]] = i, posteriors[i, c]
+            frames[places[k]], sorted_[places[k]] = i, values[i, c]
             places[k] += 1
-    return starts, frames, shares
+    return starts, frames, sorted_
 
 
 by_component = njit(**OPTIONS)(_by_component)
@@ -234,20 +250,16 @@ def _put_ratios(terms, frames, bank, first, ratios):  # type: ignore[no-untyped-
 put_ratios = njit(**OPTIONS)(_put_ratios)
 
 
-def _ratio_exactly(terms, components, posteriors, bank, first, n_rows, lane):  # type: ignore[no-untyped-def]
+def _ratio_exactly(terms, components, shares, rest, bank, first, n_rows, lane):  # type: ignore[no-untyped-def]
     """The natural log of one model's density over the background's, of one frame, in float64."""
-    peak, total = -np.inf, 0.0
-    for c in range(-1, components.size):
-        if c < 0:  # what is left to the other components, which the model has as the background does
-            rest = 1.0
-            for share in posteriors:
-                rest -= share
-            value = np.log2(max(rest, 1e-30))
-        else:
-            row = first + components[c] * n_rows
-            value = np.log2(max(np.float64(posteriors[c]), 1e-300)) + bank[row + n_rows - 1, lane]
-            for j in range(n_rows - 1):
-                value += np.float64(bank[row + j, lane]) * terms[j]
+    peak, total = -1e300, 0.0
+    if rest > 0.0:  # what is left to the other components, which the model has as the background does
+        peak, total = np.log2(np.float64(rest)), 1.0
+    for c in range(components.size):
+        row = first + components[c] * n_rows
+        value = np.float64(shares[c]) + bank[row + n_rows - 1, lane]
+        for j in range(n_rows - 1):
+            value += np.float64(bank[row + j, lane]) * terms[j]
         if value > peak:
             total, peak = total * np.exp2(peak - value), value
         total += np.exp2(value - peak)
@@ -257,26 +269,30 @@ def _ratio_exactly(terms, components, posteriors, bank, first, n_rows, lane):  #
 ratio_exactly = njit(**OPTIONS)(_ratio_exactly)
 
 
-def _add_logs(terms, components, posteriors, bank, first, sums, llrs):  # type: ignore[no-untyped-def]
+def _add_logs(terms, components, shares, rests, bank, first, sums, llrs):  # type: ignore[no-untyped-def]
     """Add the natural logs of sums of ratios, (n_frames, LANES), to the llrs of sixteen models."""
     n_rows = terms.shape[1] + 1
+    logs = np.empty(LANES)
     for i in range(len(sums)):
         row, extreme = sums[i], False
         for s in range(LANES):
+            logs[s] = log(row[s])
             extreme |= not SMALLEST < row[s] < LARGEST
-        if extreme:
+        if extreme:  # not for the others among the sixteen: no score may depend on its fellows
             for s in range(LANES):
-                llrs[s] += ratio_exactly(terms[i], components[i], posteriors[i], bank, first, n_rows, s)
-        else:
-            for s in range(LANES):
-                llrs[s] += np.float64(log(row[s]))
+                if not SMALLEST < row[s] < LARGEST:
+                    logs[s] = ratio_exactly(
+                        terms[i], components[i], shares[i], rests[i], bank, first, n_rows, s
+                    )
+        for s in range(LANES):
+            llrs[s] += logs[s]
 
 
 add_logs = njit(**OPTIONS)(_add_logs)
 
 
-@compiled(types.void(MATRIX32, NUMBERS, MATRIX32, MATRIX32, types.int64, VECTOR64))
-def add_llrs(terms, components, posteriors, bank, n_components, llrs):  # type: ignore[no-untyped-def]
+@compiled(types.void(MATRIX32, NUMBERS, MATRIX32, VECTOR32, MATRIX32, types.int64, VECTOR64))
+def add_llrs(terms, components, shares, rests, bank, n_components, llrs):  # type: ignore[no-untyped-def]
     """Add to `llrs` the log-likelihood ratios of the frames of an utterance, natural log.
 
     Parameters
@@ -284,17 +300,18 @@ def add_llrs(terms, components, posteriors, bank, n_components, llrs):  # type: 
     terms : (n_frames, n_terms) float32
     components : (n_frames, n_chosen) int32
         Those of the background that count for each frame.
-    posteriors : (n_frames, n_chosen) float32
+    shares : (n_frames, n_chosen) float32
+        Log2 of their posteriors.
+    rests : (n_frames,) float32
+        The posterior of all others.
     bank : (n_tiles * n_components * (n_terms + 1), LANES) float32
     n_components : int
     llrs : (n_tiles * LANES,) float64
     """
     n_frames, n_rows = terms.shape[0], terms.shape[1] + 1
-    starts, frames, shares = by_component(components, posteriors, n_components)
+    starts, frames, own_shares = by_component(components, shares, n_components)
     ratios = np.empty((np.diff(starts).max() + TOGETHER, LANES), np.float32)
-    rests, sums = np.empty(n_frames, np.float32), np.empty((n_frames, LANES), np.float32)
-    for i in range(n_frames):
-        rests[i] = max(np.float32(1.0) - posteriors[i].sum(), np.float32(0.0))
+    sums = np.empty((n_frames, LANES), np.float32)
     for tile in range(llrs.size // LANES):
         first = tile * n_components * n_rows
         for i in range(n_frames):
@@ -305,33 +322,34 @@ def add_llrs(terms, components, posteriors, bank, n_components, llrs):  # type: 
                 continue
             put_ratios(terms, own, bank, first + k * n_rows, ratios)
             for j in range(own.size):
-                share, row, target = shares[starts[k] + j], ratios[j], sums[own[j]]
+                share, row, target = own_shares[starts[k] + j], ratios[j], sums[own[j]]
                 for s in range(LANES):
-                    target[s] += share * exp2(min(row[s], LARGEST_EXPONENT))
-        add_logs(terms, components, posteriors, bank, first, sums, llrs[tile * LANES : (tile + 1) * LANES])
+                    target[s] += exp2(min(share + row[s], LARGEST_EXPONENT))
+        add_logs(terms, components, shares, rests, bank, first, sums, llrs[tile * LANES : (tile + 1) * LANES])
 
 
 @compiled(types.void(MATRIX32, NUMBERS, MATRIX32, MATRIX32, MATRIX32))
-def centred_statistics(x, components, posteriors, means, first):  # type: ignore[no-untyped-def]
+def centred_statistics(x, components, shares, means, first):  # type: ignore[no-untyped-def]
     """Sum the distances of frames from the means of their components, weighted with posteriors.
 
     Parameters
     ----------
     x : (n_frames, n_features) float32
     components : (n_frames, n_chosen) int32
-    posteriors : (n_frames, n_chosen) float32
+    shares : (n_frames, n_chosen) float32
+        Log2 of their posteriors.
     means, first : (n_components, n_features) float32
         `first` gets the sums.
     """
     n_components, n_features = means.shape
-    starts, frames, shares = by_component(components, posteriors, n_components)
+    starts, frames, own_shares = by_component(components, shares, n_components)
     for k in range(n_components):
         mean, target = means[k], first[k]
         target[:] = 0.0
         for place in range(starts[k], starts[k + 1]):
-            share, frame = shares[place], x[frames[place]]
+            posterior, frame = exp2(own_shares[place]), x[frames[place]]
             for j in range(n_features):
-                target[j] += share * (frame[j] - mean[j])
+                target[j] += posterior * (frame[j] - mean[j])
 
 
 @compiled(types.void(MATRIX32, MATRIX32, MATRIX32))

@@ -23,7 +23,7 @@ from typing import Any, Literal, Protocol, get_args
 import numpy as np
 
 from speechgmm.em.coordinates import Float64s, Floats
-from speechgmm.em.mixture import Mixture
+from speechgmm.em.mixture import LARGEST, Mixture
 from speechgmm.errors import InputError
 from speechgmm.parallel import Progress, check_jobs, no_progress, one_blas_thread, shard_map
 from speechgmm.scorer import require_utterance
@@ -148,13 +148,24 @@ class TrialScorer:
     def _score_batch(self, frames: Sequence[Floats], batch: tuple[list[int], Numbers]) -> Float64s:
         """Scores (n_utterances, n_models) of some utterances against the same models."""
         utterances, models = batch
-        checked = [require_utterance(frames[number], number, self.n_features) for number in utterances]
+        checked = [self._checked(frames, number) for number in utterances]
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows shows in the scores
             scores = self._scoring.llrs(checked, models)
         for number, row in zip(utterances, scores, strict=True):
             if not np.isfinite(row).all():
-                raise InputError(f"`frames[{number}]` has values so large that their squares overflow")
+                raise _too_large(number)
         return scores
+
+    def _checked(self, frames: Sequence[Floats], number: int) -> Floats:
+        """The frames of an utterance, known to be sound."""
+        checked = require_utterance(frames[number], number, self.n_features)
+        if max(checked.max(), -checked.min()) > LARGEST:
+            raise _too_large(number)
+        return checked
+
+
+def _too_large(number: int) -> InputError:
+    return InputError(f"`frames[{number}]` has values so large that their squares overflow; scale them down")
 
 
 def _batches(wanted: Sequence[tuple[int, Numbers]]) -> Iterator[tuple[list[int], Numbers]]:

@@ -13,10 +13,12 @@ from speechgmm.errors import FormatError, InputError
 from speechgmm.manifest import quoted
 from speechgmm.parallel import Progress, no_progress
 from speechgmm.verification.background import Background
-from speechgmm.verification.enrolment import Cohort, Enroller, Enrolment, Speech
+from speechgmm.verification.cohort import Cohort
+from speechgmm.verification.enrolment import Enroller, Enrolment, Speech
 from speechgmm.verification.score_normalisation import refuse_cohort_targets
 from speechgmm.verification.speaker_store_file import Stored, read_store, write_store
-from speechgmm.verification.stored_calibration import StoredCalibration
+from speechgmm.verification.stored_calibration import Basis, StoredCalibration
+from speechgmm.verification.system import System
 
 
 class SpeakerRow(NamedTuple):
@@ -45,6 +47,7 @@ class SpeakerStore:
     cohort : Cohort or None
         None of them may be enrolled.
     calibration : StoredCalibration or None
+        Of scores that rest on this background model, adaptation and, if normalised, cohort.
 
     Raises
     ------
@@ -62,7 +65,7 @@ class SpeakerStore:
     def __post_init__(self) -> None:
         self.coordinates = self.enroller.coordinates
         self.enrolments = dict(sorted(self.enrolments.items()))
-        self._require_whole()
+        self.require_whole()
 
     @classmethod
     def create(cls, background: Background, adaptation: Adaptation | None = None) -> "SpeakerStore":
@@ -71,7 +74,7 @@ class SpeakerStore:
         Raises
         ------
         InputError
-            If the background model cannot be adapted so, or `adaptation` has several iterations.
+            If the background model cannot be adapted so.
         """
         return cls(background, adaptation or Adaptation())
 
@@ -106,7 +109,7 @@ class SpeakerStore:
         InputError
             If the place cannot be written, or parts do not belong together.
         """
-        self._require_whole()
+        self.require_whole()
         write_store(
             path,
             Stored(
@@ -132,8 +135,9 @@ class SpeakerStore:
         Raises
         ------
         InputError
-            If an utterance is enrolled already, has no frames, or ones that do not fit; or if a speaker is one of the
-            cohort.
+            If an utterance is enrolled already, has no frames, or ones that do not fit; if a speaker is one of the
+            cohort; or if a speaker is enrolled already and adaptation has several iterations (`remove` the speaker
+            first, then enrol all utterances).
         """
         self._refuse_cohort(groups)
         made = self.enroller.enrol_many(groups, known=self.enrolments, n_jobs=n_jobs, progress=progress)
@@ -145,8 +149,9 @@ class SpeakerStore:
         Raises
         ------
         InputError
-            If it was made under another background model, in other coordinates or without the moments needed; or if
-            an utterance is enrolled already, or the speaker is one of the cohort.
+            If it was made under another background model, in other coordinates, with other iterations of adaptation
+            or without the moments needed; or if an utterance is enrolled already, the speaker is one of the cohort, or
+            is enrolled already and adaptation has several iterations.
         """
         self._refuse_cohort([enrolment.speaker])
         enroller = self.enroller
@@ -187,24 +192,24 @@ class SpeakerStore:
         enroller, enrolments = self.enroller, () if self.cohort is None else self.cohort.enrolments
         return tuple(enroller.model(enrolment) for enrolment in enrolments)
 
-    def _known(self, speaker: str) -> str:
-        if speaker in self.enrolments:
-            return speaker
-        if not self.enrolments:
-            raise InputError(f"there is no speaker {speaker!r}; nobody is enrolled")
-        near = difflib.get_close_matches(str(speaker), self.enrolments, n=3)
-        hint = f"called alike: {quoted(near)}" if near else f"enrolled: {quoted(self.enrolments)}"
-        raise InputError(f"there is no speaker {speaker!r}; {hint}")
+    def basis(self, system: System) -> Basis:
+        """What scores of a system rest on now, beside the speakers that are enrolled; for `StoredCalibration`.
 
-    def _keep(self, made: Mapping[str, Enrolment]) -> None:
-        self.enrolments = dict(sorted({**self.enrolments, **made}.items()))
+        Raises
+        ------
+        InputError
+            If the system normalises scores, and there is no cohort.
+        """
+        if system.normalisation == "none":
+            return Basis(self.background.fingerprint, self.adaptation, None)
+        if self.cohort is None:
+            raise InputError(
+                f"the scores are normalised by {system.normalisation!r}, and there is no cohort to normalise by"
+            )
+        return Basis(self.background.fingerprint, self.adaptation, self.cohort.fingerprint)
 
-    def _refuse_cohort(self, speakers: Mapping[str, Speech] | list[str]) -> None:
-        if self.cohort is not None:
-            refuse_cohort_targets({*self.cohort.speakers, *self.cohort.frame_speakers}, speakers)
-
-    def _require_whole(self) -> None:
-        """Refuse parts that do not belong together; cohort and calibration may have been set at any time."""
+    def require_whole(self) -> None:
+        """Raise `InputError` where parts do not belong together; they may have been set at any time."""
         self._refuse_cohort(list(self.enrolments))
         enroller = self.enroller
         for speaker, enrolment in self.enrolments.items():
@@ -222,11 +227,24 @@ class SpeakerStore:
                     f"the cohort's frames have {widths.pop()} features; the background model has "
                     f"{self.background.n_features}"
                 )
-        elif self.calibration is not None and self.calibration.system.normalisation != "none":
-            raise InputError(
-                f"the calibration is of scores normalised by {self.calibration.system.normalisation!r}, and there "
-                "is no cohort to normalise by"
-            )
+        if self.calibration is not None:
+            _require_basis(self.calibration, self.basis(self.calibration.system))
+
+    def _known(self, speaker: str) -> str:
+        if speaker in self.enrolments:
+            return speaker
+        if not self.enrolments:
+            raise InputError(f"there is no speaker {speaker!r}; nobody is enrolled")
+        near = difflib.get_close_matches(str(speaker), self.enrolments, n=3)
+        hint = f"called alike: {quoted(near)}" if near else f"enrolled: {quoted(self.enrolments)}"
+        raise InputError(f"there is no speaker {speaker!r}; {hint}")
+
+    def _keep(self, made: Mapping[str, Enrolment]) -> None:
+        self.enrolments = dict(sorted({**self.enrolments, **made}.items()))
+
+    def _refuse_cohort(self, speakers: Mapping[str, Speech] | list[str]) -> None:
+        if self.cohort is not None:
+            refuse_cohort_targets({*self.cohort.speakers, *self.cohort.frame_speakers}, speakers)
 
 
 def _require_own(enroller: Enroller, enrolment: Enrolment) -> None:
@@ -235,4 +253,14 @@ def _require_own(enroller: Enroller, enrolment: Enrolment) -> None:
         raise InputError(
             f"speaker {enrolment.speaker!r} was enrolled in other coordinates than those of this store; enrol "
             "through the store, or with its `enroller`"
+        )
+
+
+def _require_basis(calibration: StoredCalibration, basis: Basis) -> None:
+    pairs = zip(Basis._fields, calibration.basis, basis, strict=True)
+    changed = [name for name, then, now in pairs if then != now]
+    if changed:
+        raise InputError(
+            f"the calibration is of scores with another {' and another '.join(changed)} than this store has now; "
+            "calibrate anew, or set `calibration` to None"
         )

@@ -25,6 +25,7 @@ from speechgmm.em.statistics import Statistics
 from speechgmm.errors import FormatError, InputError
 from speechgmm.features.config import FeatureConfig
 from speechgmm.tensor_file import (
+    SPEAKERS,
     array_of,
     number_of,
     read_tensor_file,
@@ -34,11 +35,12 @@ from speechgmm.tensor_file import (
     write_tensor_file,
 )
 from speechgmm.verification.background import Background
-from speechgmm.verification.enrolment import Cohort, Enrolment
+from speechgmm.verification.cohort import Cohort
+from speechgmm.verification.enrolment import Enrolment
 from speechgmm.verification.stored_calibration import StoredCalibration
 
 FORMAT = 1
-KIND = "speechgmm speakers"
+KIND = SPEAKERS
 FIELDS = {
     *("kind", "format", "covariance_type", "features", "record"),
     *("adaptation", "speakers", "cohort", "calibration"),
@@ -248,6 +250,7 @@ def _enrolments(
         for name, shape in _shapes(ubm, stored.adaptation).items()
     }
     nothing = np.broadcast_to(0.0, ubm.covariances.shape)
+    iterated = stored.adaptation if stored.adaptation.iterations > 1 else None
     made = []
     for index, row in enumerate(rows):
         where = f"{of}speakers[{index}]."
@@ -267,7 +270,9 @@ def _enrolments(
         _require_possible(speaker, statistics)
         utterances = tuple(texts_field(row, "utterances", where))
         seconds = number_of(f"{where}seconds", row["seconds"])
-        made.append(Enrolment(speaker, statistics, utterances, stored.background.fingerprint, seconds))
+        made.append(
+            Enrolment(speaker, statistics, utterances, stored.background.fingerprint, seconds, iterated)
+        )
     names = [enrolment.speaker for enrolment in made]
     if names != sorted(set(names)):
         raise InputError(f"field `{of}speakers` must be sorted by speaker, one row each")

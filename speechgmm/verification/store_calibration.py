@@ -7,7 +7,7 @@ from speechgmm.errors import InputError
 from speechgmm.features.extract import Extraction
 from speechgmm.manifest import quoted
 from speechgmm.parallel import Progress, no_progress
-from speechgmm.verification.background import UbmSettings
+from speechgmm.verification.background import Background, UbmSettings
 from speechgmm.verification.calibration import fit_calibration
 from speechgmm.verification.cross_fit import CrossFit, cohort_of, cross_fit
 from speechgmm.verification.enrolment import Speech
@@ -75,7 +75,8 @@ def calibrate_store(
     Raises
     ------
     InputError
-        If a speaker is enrolled in the store, or as `cross_fit`.
+        If a speaker is enrolled in the store, its background model has other than diagonal covariances, or as
+        `cross_fit`. The store is as before then.
     """
     system = system or System()
     enrolled = sorted(set(speech) & set(store.enrolments))
@@ -83,11 +84,10 @@ def calibrate_store(
         raise InputError(
             f"{quoted(enrolled)} would calibrate and are enrolled; background speakers must be other people"
         )
-    settings = store.background.record.get("settings")
     trials = cross_fit(
         speech,
         [system],
-        ubm=UbmSettings.from_dict(settings) if settings else None,
+        ubm=_settings_of(store.background),
         adaptation=store.adaptation,
         n_folds=n_folds,
         n_enrol=n_enrol,
@@ -99,6 +99,7 @@ def calibrate_store(
     store.cohort = cohort_of(store.enroller, speech, n_enrol, cohort_utterances, n_jobs)
     store.calibration = StoredCalibration(
         calibration=calibration,
+        basis=store.basis(system),
         system=system,
         explanations=tuple(round(value, DECIMALS) for value in trials.explanations.tolist()),
         record={
@@ -110,3 +111,14 @@ def calibrate_store(
         },
     )
     return trials
+
+
+def _settings_of(background: Background) -> UbmSettings:
+    """What trains background models like this one."""
+    if background.ubm.covariance_type != "diag":
+        raise InputError(
+            f"the background model has {background.ubm.covariance_type} covariances; calibration trains others like "
+            "it, and can do that with diagonal ones only"
+        )
+    settings = background.record.get("settings")
+    return UbmSettings.from_dict(settings or {"n_components": background.ubm.n_components})

@@ -29,7 +29,7 @@ class System:
         Components of the background kept for each frame, by "top" and "linear".
     normalisation : {"none", "z", "t", "zt", "s", "adaptive_s"}
         See `normalise_scores`.
-    top_n : int, optional
+    top_n : int >= 2, optional
         Cohort scores that adaptive normalisation keeps; it needs one, and the others take none.
 
     Raises
@@ -46,10 +46,12 @@ class System:
     def __post_init__(self) -> None:
         for name, known in (("method", METHODS), ("normalisation", NORMALISATIONS)):
             if getattr(self, name) not in known:
-                raise InputError(f"system `{name}` is {getattr(self, name)!r}; it can be {', '.join(known)}")
-        for name, value in (("top", self.top), ("top_n", self.top_n)):
-            if (name, value) != ("top_n", None) and (type(value) is not int or value < 1):
-                raise InputError(f"system `{name}` is {value!r}; it must be a whole number from 1")
+                raise InputError(
+                    f"system `{name}` is {getattr(self, name)!r:.80}; it can be {', '.join(known)}"
+                )
+        for name, value, least in (("top", self.top, 1), ("top_n", self.top_n, 2)):
+            if (name, value) != ("top_n", None) and (type(value) is not int or value < least):
+                raise InputError(f"system `{name}` is {value!r}; it must be a whole number from {least}")
         if (self.normalisation == "adaptive_s") != (self.top_n is not None):
             raise InputError(
                 f"system `normalisation` is {self.normalisation!r} and `top_n` is {self.top_n}; adaptive_s needs a "
@@ -74,8 +76,10 @@ class System:
         InputError
             If a field is unknown or not what it should be.
         """
+        if not isinstance(values, Mapping):
+            raise InputError(f"a system is {values!r:.80}; it must be a table of its settings")
         known = [field.name for field in fields(cls)]
-        unknown = sorted(set(values) - set(known))
+        unknown = sorted(set(map(str, values)) - set(known))
         if unknown:
             raise InputError(f"unknown system setting {unknown[0]!r}; known are {', '.join(known)}")
         return cls(**values)
@@ -130,7 +134,7 @@ class SystemScorer:
         if cohort is not None and len(cohort.models):
             self._cohort_scorer = TrialScorer(ubm, cohort.models, method, top)
         # Scores of models against the cohort's utterances: they do not depend on the trials.
-        self._model_cohort = np.empty((len(models), 0 if cohort is None else len(cohort.frames)))
+        self._model_cohort = np.full((len(models), 0 if cohort is None else len(cohort.frames)), np.nan)
         self._known = np.zeros(len(models), np.bool_)
 
     def score(
@@ -161,10 +165,10 @@ class SystemScorer:
         InputError
             As `TrialScorer.score` and `normalise_scores`; or if a normalisation needs a cohort and there is none.
         """
-        raw = self._scorer.score(frames, models, tests, n_jobs, progress)
         needed = {name for system in systems for name in NEEDS[system.normalisation]}
         if needed and (self._cohort is None or self._cohort_scorer is None or not len(self._cohort.frames)):
             raise InputError("normalisation needs a cohort's models and utterances, and there are none")
+        raw = self._scorer.score(frames, models, tests, n_jobs, progress)
         cohort = {name: getattr(self, f"_{name}_scores")(frames, models, n_jobs) for name in sorted(needed)}
         return [
             normalise_scores(

@@ -63,12 +63,14 @@ def trial_figures(
     Raises
     ------
     InputError
-        If there are no target or no nontarget trials, or as `bootstrap_intervals`.
+        If there are no target or no nontarget trials, arrays do not fit, or as `bootstrap_intervals`.
     """
     if scores.shape != is_target.shape:
         raise InputError(
             f"{scores.size} `scores` and {is_target.size} `is_target` given; a trial has one of each"
         )
+    if is_target.dtype != np.bool_:
+        raise InputError(f"`is_target` is {is_target.dtype}; it must be bool (labels of 0 and 1?)")
     figures = DetectionFigures(scores[is_target], scores[~is_target], points, calibrated)
     intervals = {}
     if n_replicates:

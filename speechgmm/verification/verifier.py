@@ -126,18 +126,21 @@ class Verifier:
     Raises
     ------
     InputError
-        If nobody is enrolled.
+        If nobody is enrolled, or parts of the store do not belong together, such as a calibration and another
+        adaptation.
     """
 
     def __init__(self, store: SpeakerStore, system: System | None = None) -> None:
         if not store.enrolments:
             raise InputError("nobody is enrolled in this store; `speechgmm enrol` adds speakers")
+        store.require_whole()
         self.store = store
         own = None if store.calibration is None else store.calibration.system
         self.system = system or own or System()
         self._calibration = store.calibration if self.system == own else None
         self.speakers = tuple(store.enrolments)
-        self._scorers: dict[tuple[str, ...], SystemScorer] = {}
+        # The one used last, and whom it scores: others would pile up.
+        self._scorer: tuple[tuple[str, ...], SystemScorer] | None = None
 
     def score(
         self,
@@ -189,8 +192,14 @@ class Verifier:
         point : OperatingPoint, optional
         n_jobs, progress
             As in `score`.
+
+        Raises
+        ------
+        InputError
+            If there are not as many of each, or as `score`.
         """
         point = point or OperatingPoint()
+        _require_as_many(frames=frames, utterances=utterances, claims=claims)
         scores = self.score(frames, claims, np.arange(len(frames)), n_jobs, progress)
         results = []
         for array, name, claim, score in zip(frames, utterances, claims, scores.tolist(), strict=True):
@@ -227,8 +236,14 @@ class Verifier:
             As in `verify`.
         point : OperatingPoint, optional
             Its prior is that of hearing an enrolled speaker.
+
+        Raises
+        ------
+        InputError
+            As `verify`.
         """
         point = point or OperatingPoint()
+        _require_as_many(frames=frames, utterances=utterances)
         tests = np.repeat(np.arange(len(frames)), len(self.speakers))
         raw = System(self.system.method, self.system.top)
         flat = self._scores([self.system, raw], frames, self.speakers * len(frames), tests, n_jobs, progress)
@@ -282,14 +297,16 @@ class Verifier:
         n_jobs: int,
         progress: Progress,
     ) -> list[Float64s]:
+        if not len(claims):
+            return [np.empty(0) for _ in systems]
         named = sorted(set(claims))
         places = {name: place for place, name in enumerate(named)}
         models = np.array([places[claim] for claim in claims], np.int64)
-        return self._scorer(tuple(named)).score(frames, models, tests, systems, n_jobs, progress)
+        return self._scorer_of(tuple(named)).score(frames, models, tests, systems, n_jobs, progress)
 
-    def _scorer(self, named: tuple[str, ...]) -> SystemScorer:
-        """What scores some speakers; made once."""
-        if named not in self._scorers:
+    def _scorer_of(self, named: tuple[str, ...]) -> SystemScorer:
+        """What scores some speakers; not made anew for the same ones."""
+        if self._scorer is None or self._scorer[0] != named:
             cohort = self.store.cohort
             speech = None
             if cohort is not None and self.system.normalisation != "none":
@@ -297,10 +314,16 @@ class Verifier:
                     self.store.cohort_models(), cohort.speakers, cohort.frames, cohort.frame_speakers
                 )
             models = [self.store.model(name) for name in named]
-            self._scorers[named] = SystemScorer(
-                self.store.background.ubm, models, self.system.method, self.system.top, speech
-            )
-        return self._scorers[named]
+            ubm, system = self.store.background.ubm, self.system
+            self._scorer = named, SystemScorer(ubm, models, system.method, system.top, speech)
+        return self._scorer[1]
+
+
+def _require_as_many(**values: Sequence[Any]) -> None:
+    lengths = {name: len(one) for name, one in values.items()}
+    if len(set(lengths.values())) > 1:
+        found = ", ".join(f"{length} `{name}`" for name, length in lengths.items())
+        raise InputError(f"{found} given; there must be as many of each")
 
 
 def known_llr(llrs: Float64s) -> float:

@@ -1,0 +1,204 @@
+"""verification.trial_running, store_audio and settings_file: trials and audio with a store, from Python."""
+
+from dataclasses import replace
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+
+from speechgmm.em.adaptation import Adaptation
+from speechgmm.errors import FormatError, InputError, SpeechGMMWarning
+from speechgmm.features.extract import FeatureExtractor
+from speechgmm.manifest import read_manifest
+from speechgmm.settings import TrainingSettings, read_tables
+from speechgmm.tensor_file import CLASSIFIER, SPEAKERS, kind_of
+from speechgmm.verification.background import Background, UbmSettings
+from speechgmm.verification.settings_file import VerificationSettings, read_verification_settings
+from speechgmm.verification.speaker_store import SpeakerStore
+from speechgmm.verification.store_audio import (
+    calibrate_audio,
+    enrol_audio,
+    identify_audio,
+    speakers_heard,
+    store_frames,
+    verify_audio,
+)
+from speechgmm.verification.system import System
+from speechgmm.verification.trial_evaluation import trial_figures
+from speechgmm.verification.trial_lists import Trial, read_trials
+from speechgmm.verification.trial_running import evaluate_trials, score_trials
+from speechgmm.verification.verifier import OperatingPoint, Verifier
+from tests.cli_tools import BACKGROUND, ENROLLED, N_TAKES, make_voices, make_world
+
+
+@pytest.fixture(scope="module")
+def voices(tmp_path_factory):
+    return make_voices(tmp_path_factory.mktemp("voices"))
+
+
+@pytest.fixture
+def store(voices):
+    return SpeakerStore.load(voices.ready)
+
+
+@pytest.fixture(scope="module")
+def people(voices):
+    return read_manifest(voices.people)
+
+
+# Trials
+
+
+def test_scores_are_those_of_a_verifier_one_trial_at_a_time(voices, store, people):
+    trials = read_trials(voices.trials)
+    scored = score_trials(store, trials, people)
+    assert scored.trials == tuple(trials)
+    assert (scored.n_left_out, scored.problems) == (0, ())
+    verifier, extractor = Verifier(store), FeatureExtractor(store.background.features)
+    by_id = {one.id: one for one in people}
+    for trial, score, llr in zip(trials, scored.scores, scored.llrs, strict=True):
+        frames = extractor.from_utterance(by_id[trial.test])
+        (alone,) = verifier.verify([frames], [trial.test], [trial.model])
+        assert (alone.score, alone.llr) == (score, llr)
+
+
+def test_scores_keep_the_order_of_trials_and_need_not_the_key(voices, store, people):
+    trials = [replace(trial, is_target=None) for trial in read_trials(voices.trials)]
+    forward = score_trials(store, trials, people, n_jobs=1)
+    back = score_trials(store, trials[::-1], people[::-1], n_jobs=2)
+    np.testing.assert_array_equal(forward.scores, back.scores[::-1], strict=True)
+
+
+def test_only_what_trials_name_is_read(store, people):
+    trials = [Trial("ann", "eve/take 1"), Trial("eve/take 2", "eve/take 1")]
+    with patch("speechgmm.verification.trial_running.store_frames", wraps=store_frames) as read:
+        score_trials(store, trials, people)
+    assert [one.id for one in read.call_args.args[1]] == ["eve/take 1", "eve/take 2"]
+
+
+def test_figures_are_those_of_the_llrs(voices, store, people):
+    result = evaluate_trials(store, read_trials(voices.trials), people, n_replicates=50, seed=3)
+    models = [trial.model for trial in result.scored.trials]
+    tests = [trial.test.split("/")[0] for trial in result.scored.trials]
+    expected = trial_figures(
+        result.scored.llrs, result.is_target, models, tests, calibrated=True, n_replicates=50, seed=3
+    )
+    assert result.figures.figures == expected.figures
+    assert result.figures.intervals == expected.intervals
+    assert result.n_speakers == len(ENROLLED)
+    assert result.curve.eer == expected.figures["eer"]
+
+
+def test_a_model_called_as_an_utterance_is_of_its_speaker(voices, people):
+    store = SpeakerStore.load(voices.empty)
+    enrol_audio(store, read_manifest(voices.enrolment), label="id")
+    model = next(iter(store.enrolments))
+    other = next(one.id for one in people if one.id.split("/")[0] == model.split("/")[0] and one.id != model)
+    trials = [Trial(model, other, True), Trial(model, "eve/take 1", False)]
+    assert evaluate_trials(store, trials, people, n_replicates=0).n_speakers == 2
+
+
+def test_answers_that_contradict_another_label(store, people):
+    trials = [Trial("ann", "eve/take 1", False), Trial("ann", "ann/take 1", True)]
+    message = "^1 of 2 trials contradict .* is a target trial, of the take 'ann' as model and '1' as test"
+    with pytest.raises(InputError, match=message):
+        evaluate_trials(store, trials, people, "take")
+
+
+def test_labels_are_needed_of_what_trials_name_alone(voices, store, people):
+    bare = [replace(one, labels={}) if one.id == "eve/take 0" else one for one in people]
+    evaluate_trials(store, read_trials(voices.trials), bare, n_replicates=0)
+    with pytest.raises(InputError, match="has no label 'speaker'"):
+        evaluate_trials(store, [Trial("ann", "eve/take 0", False)], bare)
+
+
+def test_infinities_are_not_in_json(voices, store, people):
+    result = evaluate_trials(store, read_trials(voices.trials), people, n_replicates=0)
+    figures = replace(result.figures, figures={"cllr": np.inf}, intervals={"cllr": (0.5, np.inf)})
+    table = replace(result, figures=figures).to_dict()
+    assert (table["figures"], table["intervals_95"]) == ({"cllr": None}, {"cllr": [0.5, None]})
+
+
+# Audio
+
+
+def test_calibrate_enrol_verify_and_identify(voices, people):
+    store = SpeakerStore.load(voices.empty)
+    calibrated = calibrate_audio(store, read_manifest(voices.background), System("dense"))
+    assert calibrated.problems == ()
+    assert calibrated.trials.is_target.sum() == len(BACKGROUND) * N_TAKES
+    assert enrol_audio(store, read_manifest(voices.enrolment)) == ()
+    ann = [one for one in people if one.labels["speaker"] == "ann"]
+    claims = verify_audio(store, ann, "ann", OperatingPoint(0.9))
+    assert [one.utterance for one in claims.results] == [one.id for one in ann]
+    assert all(one.accepted for one in claims.results)
+    assert {one.label for one in identify_audio(store, ann).results} == {"ann"}
+
+
+def test_ids_must_be_distinct(store, people):
+    with pytest.raises(
+        InputError, match="utterance ids occur twice: 'ann/take 0'; `speechgmm manifest check`"
+    ):
+        store_frames(store, [one for one in people if one.id == "ann/take 0"] * 2)
+
+
+def test_a_store_of_frames_made_elsewhere_takes_no_audio(store, people):
+    frames_only = SpeakerStore.create(Background(store.background.ubm))
+    with pytest.raises(InputError, match="was trained on frames made elsewhere, not on audio"):
+        store_frames(frames_only, people)
+
+
+def test_no_utterances_are_an_error(store):
+    with pytest.raises(InputError, match=r"none of the 0 utterances can be used$"):
+        enrol_audio(store, [])
+
+
+def test_speakers_heard_are_those_that_records_name(voices, store):
+    assert speakers_heard(store) == set(BACKGROUND)
+    ubm = store.background.ubm
+    for named in (3, "b0", None, [["b0"], 7]):
+        assert speakers_heard(SpeakerStore.create(Background(ubm, record={"speakers": named}))) == set()
+
+
+def test_a_background_speaker_is_enrolled_with_a_warning(voices):
+    store = SpeakerStore.load(voices.empty)
+    with pytest.warns(SpeechGMMWarning, match="the background model was trained on speech of 'b0'"):
+        enrol_audio(store, read_manifest(voices.background)[:2])
+    assert list(store.enrolments) == ["b0"]
+
+
+# Settings, and kinds of files
+
+
+def test_settings_of_a_file_and_those_it_does_not_give(tmp_path):
+    path = tmp_path / "c.toml"
+    path.write_text("")
+    assert read_verification_settings(path) == VerificationSettings() == ({}, UbmSettings(), Adaptation())
+    path.write_text(
+        "[features]\nn_filters = 24\n[background]\nseed = 4\n[adaptation]\nrelevance_factor = inf\n"
+    )
+    assert read_verification_settings(path) == (
+        {"n_filters": 24},
+        UbmSettings(seed=4),
+        Adaptation(relevance_factor=np.inf),
+    )
+
+
+def test_a_table_of_no_reader_is_refused(tmp_path):
+    (tmp_path / "c.toml").write_text("[training]\nseed = 1\n")
+    assert read_tables(tmp_path / "c.toml", {"training": TrainingSettings.from_dict, "other": dict}) == {
+        "training": TrainingSettings(seed=1),
+        "other": {},
+    }
+    with pytest.raises(
+        FormatError, match=r"has 'training'; there can be the tables \[one\], \[two\] and \[three\]$"
+    ):
+        read_tables(tmp_path / "c.toml", {"one": dict, "two": dict, "three": dict})
+
+
+def test_kinds_of_files(voices, tmp_path):
+    assert kind_of(voices.ready) == SPEAKERS
+    assert kind_of(make_world(tmp_path).model) == CLASSIFIER
+    (tmp_path / "text").write_text("this is no tensor file")
+    for path in (tmp_path / "text", tmp_path / "none", tmp_path):
+        assert kind_of(path) is None
