@@ -35,7 +35,7 @@ from speechgmm.errors import InputError
 
 if TYPE_CHECKING:
     from speechgmm.em.adaptation import Adaptation
-    from speechgmm.verification.cross_fit import CrossFit
+    from speechgmm.verification.cross_fitting import CrossFit
     from speechgmm.verification.speaker_store import SpeakerStore
     from speechgmm.verification.stored_calibration import StoredCalibration
 

@@ -22,7 +22,7 @@ from speechgmm.recipe_protocol import OpenSetResult, Protocol
 from speechgmm.terminal import print_table, shown_progress
 from speechgmm.verification.background import UbmSettings, train_ubm_on_frames
 from speechgmm.verification.calibration import fit_calibration
-from speechgmm.verification.cross_fit import CrossFit, cohort_of, cross_fit
+from speechgmm.verification.cross_fitting import CrossFit, cohort_of, cross_fit
 from speechgmm.verification.enrolment import Enroller, Speech
 from speechgmm.verification.system import CohortSpeech, System, SystemScorer
 from speechgmm.verification.trial_evaluation import TrialFigures, trial_figures

@@ -189,6 +189,19 @@ class TestTop:
             expected = twin(ubm, model, frames, top)
             np.testing.assert_allclose(of_frames(ubm, [model], frames, method, top)[0], expected, **CLOSE)
 
+    @pytest.mark.parametrize("method", FAST)
+    def test_equals_in_many_frames_do_not_change_the_others(self, method):
+        """What the search for the best learns from one frame must not mislead it in the next."""
+        rng = np.random.default_rng(0)
+        means = np.concatenate([np.zeros((20, 2)), 6 + rng.standard_normal((20, 2))])
+        ubm = Mixture(np.full(40, 1 / 40), means, np.ones((40, 2)))
+        model = Mixture(ubm.weights, means + rng.standard_normal(means.shape), ubm.covariances)
+        frames = rng.standard_normal((300, 2)) + np.repeat([0.0, 6.0], [250, 50])[:, None]
+        for top in (1, 2, 5, 10, 39):
+            expected = of_frames(ubm, [model], frames, method, top)[0]
+            found = TrialScorer(ubm, [model], method, top).score_all([frames])[0, 0]
+            assert found == pytest.approx(expected.mean(), rel=0, abs=1e-5)
+
     @every_method
     def test_components_without_weight_count_for_nothing(self, method):
         ubm = made_ubm(20)

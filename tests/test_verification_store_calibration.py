@@ -14,7 +14,7 @@ from speechgmm.manifest import Utterance
 from speechgmm.metrics.detection import cllr
 from speechgmm.verification.background import Background, UbmSettings, train_ubm_on_frames
 from speechgmm.verification.calibration import fit_calibration
-from speechgmm.verification.cross_fit import cohort_of, cross_fit
+from speechgmm.verification.cross_fitting import cohort_of, cross_fit
 from speechgmm.verification.speaker_store import SpeakerStore
 from speechgmm.verification.store_calibration import calibrate_store, speech_of
 from speechgmm.verification.stored_calibration import Basis
@@ -76,7 +76,7 @@ def test_the_store_knows_how_its_scores_are_read():
     store, trials = calibrated_store(system)
     assert store.calibration.system == system
     scores = trials.scores[system]
-    expected = fit_calibration(scores[trials.is_target], scores[~trials.is_target])
+    expected = fit_calibration(scores[trials.is_target], scores[~trials.is_target], 0.1)
     assert store.calibration.calibration == expected
     assert (expected.n_target, expected.n_nontarget) == (48, 240)
     assert store.calibration.basis == Basis(

@@ -32,6 +32,9 @@ from speechgmm.training_frames import (
 from speechgmm.version import __version__
 
 STARTS = ("split", "kmeans")
+# Feature settings that a background model has unless others are given: noise of a third of a 16-bit step. Without it
+# digital silence, which some recordings have, gets likelihoods that say nothing of who speaks.
+USUAL_FEATURES: Mapping[str, Any] = {"dither": 1e-5}
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +159,7 @@ def train_ubm(
     ----------
     utterances : sequence of Utterance
     features : FeatureConfig or mapping, optional
-        As in `speechgmm.trainer.train`.
+        As in `speechgmm.trainer.train`, but with a little noise (`dither` 1e-5) where a mapping says nothing of it.
     settings : UbmSettings, optional
     balance : str, optional
         A label such as "speaker" or "gender": all its values get the same weight, however much speech each has.
@@ -179,6 +182,8 @@ def train_ubm(
     InputError
         If no utterance can be used, or one lacks the label to balance by.
     """
+    if not isinstance(features, FeatureConfig):
+        features = {**USUAL_FEATURES, **(features or {})}
     features, extraction = usable_frames(utterances, balance, features, store, n_jobs, progress)
     used = extraction.utterances
     speakers = {utterance.labels.get("speaker") for utterance in used}

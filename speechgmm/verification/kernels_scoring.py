@@ -17,6 +17,8 @@ from speechgmm.features.lanes import LANES, bits_set, larger, load, reaching, sp
 NUMBERS = types.int32[:, ::1]
 # Frames that go through a component of a bank together: so many that no sum waits for its last step.
 TOGETHER = 8
+# Where a search begins at least: equals would halve it, frame after frame, until nothing is left.
+LEAST_GAP = np.float32(2.0**-6)
 # Sums of ratios beyond these are formed again where nothing overflows or is cut off.
 LARGEST_EXPONENT = np.float32(100.0)
 LARGEST, SMALLEST = np.float32(2.0**60), np.float32(2.0**-32)
@@ -46,6 +48,7 @@ def _find_bound(densities, first, n_rows, wanted, gap):  # type: ignore[no-untyp
     store(buffer, 0, peaks)
     peak = buffer[0].max()
     too_small, enough = np.float32(0.0), np.float32(0.0)
+    gap = max(gap, LEAST_GAP)
     for attempt in range(256):
         found = count(densities, first, n_rows, peak - gap)
         if found < wanted:

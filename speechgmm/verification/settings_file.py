@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from speechgmm.em.adaptation import Adaptation
-from speechgmm.errors import InputError
 from speechgmm.settings import feature_settings, read_tables
 from speechgmm.verification.background import UbmSettings
 
@@ -39,19 +38,8 @@ def read_verification_settings(path: str | Path) -> VerificationSettings:
     return VerificationSettings(**read_tables(path, {"features": feature_settings, **VERIFICATION_TABLES}))
 
 
-def _adaptation(table: Mapping[str, Any]) -> Adaptation:
-    """What a store can do is known before the background model is trained."""
-    adaptation = Adaptation.from_dict(table)
-    if adaptation.iterations > 1:
-        raise InputError(
-            f"adaptation `iterations` is {adaptation.iterations}; a speaker store keeps statistics under the "
-            "background model, not frames, and takes 1"
-        )
-    return adaptation
-
-
 # The tables that verification has beside those of features, and what reads each.
 VERIFICATION_TABLES: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
     "background": UbmSettings.from_dict,
-    "adaptation": _adaptation,
+    "adaptation": Adaptation.from_dict,
 }

@@ -1,7 +1,7 @@
 """The speaker store: the background model, all enrolled speakers and how their scores are read, in one file."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -139,7 +139,7 @@ class SpeakerStore:
             cohort; or if a speaker is enrolled already and adaptation has several iterations (`remove` the speaker
             first, then enrol all utterances).
         """
-        self._refuse_cohort(groups)
+        self.refuse_cohort(groups)
         made = self.enroller.enrol_many(groups, known=self.enrolments, n_jobs=n_jobs, progress=progress)
         self._keep(made)
 
@@ -153,7 +153,7 @@ class SpeakerStore:
             or without the moments needed; or if an utterance is enrolled already, the speaker is one of the cohort, or
             is enrolled already and adaptation has several iterations.
         """
-        self._refuse_cohort([enrolment.speaker])
+        self.refuse_cohort([enrolment.speaker])
         enroller = self.enroller
         _require_own(enroller, enrolment)
         known = self.enrolments.get(enrolment.speaker)
@@ -210,7 +210,7 @@ class SpeakerStore:
 
     def require_whole(self) -> None:
         """Raise `InputError` where parts do not belong together; they may have been set at any time."""
-        self._refuse_cohort(list(self.enrolments))
+        self.refuse_cohort(list(self.enrolments))
         enroller = self.enroller
         for speaker, enrolment in self.enrolments.items():
             if speaker != enrolment.speaker:
@@ -242,7 +242,8 @@ class SpeakerStore:
     def _keep(self, made: Mapping[str, Enrolment]) -> None:
         self.enrolments = dict(sorted({**self.enrolments, **made}.items()))
 
-    def _refuse_cohort(self, speakers: Mapping[str, Speech] | list[str]) -> None:
+    def refuse_cohort(self, speakers: Iterable[str]) -> None:
+        """Raise `InputError` if one of these speakers is in the cohort."""
         if self.cohort is not None:
             refuse_cohort_targets({*self.cohort.speakers, *self.cohort.frame_speakers}, speakers)
 

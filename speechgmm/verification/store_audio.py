@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 from speechgmm.errors import InputError, SpeechGMMWarning
 from speechgmm.features.extract import Extraction, FeatureExtractor, Problem
+from speechgmm.files import sha256
 from speechgmm.manifest import Utterance, quoted
 from speechgmm.parallel import Progress, no_progress
-from speechgmm.verification.cross_fit import CrossFit
+from speechgmm.verification.cross_fitting import CrossFit
 from speechgmm.verification.speaker_store import SpeakerStore
 from speechgmm.verification.store_calibration import calibrate_store, speech_of
 from speechgmm.verification.system import System
@@ -104,7 +105,8 @@ def enrol_audio(
     InputError
         If none can be used, or as `SpeakerStore.enrol`: then nobody is enrolled.
     """
-    names = {one.id if label == "id" else one.label(label) for one in utterances}
+    names = {_name(one, label) for one in utterances}
+    store.refuse_cohort(names)
     if heard := names & speakers_heard(store):
         warnings.warn(
             f"the background model was trained on speech of {quoted(heard)}; it finds such speakers worse than "
@@ -114,8 +116,34 @@ def enrol_audio(
         )
     extraction = store_frames(store, utterances, n_jobs, progress)
     _require_some(extraction)
-    store.enrol(speech_of(extraction, label), n_jobs, progress)
+    _refuse_enrolled(store, extraction.utterances, label)
+    store.enrol(speech_of(extraction, label, recording_key), n_jobs, progress)
     return extraction.problems
+
+
+def recording_key(utterance: Utterance) -> str:
+    """What names a stretch of a recording, whatever its file is called: the file's SHA-256, start and end."""
+    return f"{sha256(utterance.audio)}:{utterance.start}:{utterance.end}"
+
+
+def _name(utterance: Utterance, label: str) -> str:
+    return utterance.id if label == "id" else utterance.label(label)
+
+
+def _refuse_enrolled(store: SpeakerStore, utterances: Sequence[Utterance], label: str) -> None:
+    """Refuse recordings that would count twice, by the ids that people know."""
+    there = {(name, key) for name, known in store.enrolments.items() for key in known.utterances}
+    twice: dict[str, list[str]] = {}
+    for utterance in utterances:
+        own = (_name(utterance, label), recording_key(utterance))
+        if own in there:
+            twice.setdefault(own[0], []).append(utterance.id)
+        there.add(own)
+    for name, ids in twice.items():
+        raise InputError(
+            f"speaker {name!r}: duplicated enrolment: the recordings of {quoted(ids)} would count twice (enrolled "
+            "before, or one recording under two names?)"
+        )
 
 
 def calibrate_audio(

@@ -18,7 +18,7 @@ from speechgmm.metrics.detection import bayes_threshold
 from speechgmm.model_file import UNKNOWN
 from speechgmm.parallel import Progress, no_progress
 from speechgmm.verification.calibration import posterior
-from speechgmm.verification.cross_fit import explanations
+from speechgmm.verification.cross_fitting import explanations
 from speechgmm.verification.open_set import AnomalyModel
 from speechgmm.verification.speaker_store import SpeakerStore
 from speechgmm.verification.system import CohortSpeech, System, SystemScorer

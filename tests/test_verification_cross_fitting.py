@@ -1,5 +1,6 @@
-"""verification.cross_fit: who is in which background, cohort and model, and scores that others can check."""
+"""verification.cross_fitting: who is in which background, cohort and model, and scores that others can check."""
 
+from dataclasses import replace
 from importlib import import_module
 
 import numpy as np
@@ -10,14 +11,14 @@ from speechgmm.em.mixture import Mixture
 from speechgmm.errors import InputError
 from speechgmm.files import sha256_of_text
 from speechgmm.verification.background import UbmSettings, train_ubm_on_frames
-from speechgmm.verification.cross_fit import CrossFit, cohort_of, cross_fit, explanations, in_order
+from speechgmm.verification.cross_fitting import CrossFit, cohort_of, cross_fit, explanations, in_order
 from speechgmm.verification.enrolment import Enroller
 from speechgmm.verification.score_normalisation import normalise_scores
 from speechgmm.verification.scoring import TrialScorer
 from speechgmm.verification.system import System, SystemScorer
 from tests import naive
 
-file = import_module("speechgmm.verification.cross_fit")
+file = import_module("speechgmm.verification.cross_fitting")
 UBM = UbmSettings(n_components=4, max_iterations=3)
 RAW, LINEAR, DENSE = System("top", 3), System("linear", 2), System("dense")
 ZT, ADAPTIVE = System("top", 3, "zt"), System("top", 3, "adaptive_s", 3)
@@ -108,7 +109,7 @@ class TestWhoIsWhere:
     def test_no_speaker_of_a_fold_is_in_its_background_or_cohort(self, n_folds, monkeypatch):
         speech = made_speech(10)
         watched = Watched(speech, monkeypatch)
-        run(speech, [RAW], n_folds=n_folds)
+        run(speech, [replace(RAW, normalisation="s")], n_folds=n_folds)
         assert len(watched.backgrounds) == len(watched.cohorts) == len(watched.trials) == n_folds
         folds = folds_of(speech, n_folds)
         assert sorted(name for fold in folds for name in fold) == sorted(speech)
@@ -353,3 +354,15 @@ class TestCohort:
         ordered = in_order(own)
         assert ordered == sorted(own, key=lambda one: sha256_of_text(one[0])) == in_order(ordered[::-1])
         assert ordered not in (own, own[::-1])
+
+
+def test_a_cohort_is_made_where_scores_are_normalised_and_holds_no_more_than_asked_for(monkeypatch):
+    speech = made_speech(10)
+    watched = Watched(speech, monkeypatch)
+    run(speech, [RAW], n_folds=2)
+    assert watched.cohorts == []
+    few, all_of_them = (
+        run(speech, [System("top", 2, "s")], n_folds=2, cohort_utterances=n) for n in (1, None)
+    )
+    system = System("top", 2, "s")
+    assert not np.array_equal(few.scores[system], all_of_them.scores[system])

@@ -59,6 +59,7 @@ def cross_fit(
     adaptation: Adaptation | None = None,
     n_folds: int = 3,
     n_enrol: int | None = None,
+    cohort_utterances: int | None = None,
     n_jobs: int = 1,
     progress: Progress = no_progress,
 ) -> CrossFit:
@@ -76,6 +77,8 @@ def cross_fit(
     n_enrol : int, optional
         Utterances that enrol a speaker, at most: as many as real speakers will have. The first in the order of the
         sha256 of their keys. Default: all but the one that is tried.
+    cohort_utterances : int, optional
+        Utterances of each speaker outside of a fold that models in it are scored against, at most; all by default.
     n_jobs : int
         Threads; the scores do not depend on it.
     progress : callable
@@ -98,7 +101,10 @@ def cross_fit(
     for number in range(n_folds):
         inside = {name: speech[name] for name in ordered[number::n_folds]}
         outside = {name: speech[name] for name in sorted(set(speech) - set(inside))}
-        parts.append(_Fold(outside, ubm, adaptation, n_enrol, n_jobs).trials(inside, systems))
+        fold = _Fold(outside, ubm, adaptation, n_enrol, n_jobs)
+        if any(system.normalisation != "none" for system in systems):
+            fold.add_cohort(outside, cohort_utterances)
+        parts.append(fold.trials(inside, systems))
         progress("cross-fitting", number + 1, n_folds)
     return CrossFit(
         scores={system: np.concatenate([part.scores[system] for part in parts]) for system in systems},
@@ -167,7 +173,9 @@ def explanations(ubm: Mixture, frames: Sequence[Floats], best_ratios: Float64s) 
 
 
 class _Fold:
-    """What speakers outside of a fold give: the background model and the cohort."""
+    """What speakers outside of a fold give: the background model, and a cohort where scores are normalised."""
+
+    _cohort: CohortSpeech | None = None
 
     def __init__(
         self,
@@ -180,15 +188,14 @@ class _Fold:
         everything = [frames for own in outside.values() for _, frames, _ in own]
         background = train_ubm_on_frames(everything, settings=ubm, n_jobs=n_jobs).background
         self._enroller = Enroller(background, adaptation)
-        cohort = cohort_of(self._enroller, outside, n_enrol, n_jobs=n_jobs)
-        self._cohort = CohortSpeech(
-            [self._enroller.model(one) for one in cohort.enrolments],
-            cohort.speakers,
-            cohort.frames,
-            cohort.frame_speakers,
-        )
         self._n_enrol = n_enrol
         self._n_jobs = n_jobs
+
+    def add_cohort(self, outside: Mapping[str, Speech], n_utterances: int | None) -> None:
+        """Let scores be normalised by the speakers outside."""
+        cohort = cohort_of(self._enroller, outside, self._n_enrol, n_utterances, self._n_jobs)
+        models = [self._enroller.model(one) for one in cohort.enrolments]
+        self._cohort = CohortSpeech(models, cohort.speakers, cohort.frames, cohort.frame_speakers)
 
     def trials(self, inside: Mapping[str, Speech], systems: Sequence[System]) -> CrossFit:
         """Score the trials of the speakers in the fold."""
