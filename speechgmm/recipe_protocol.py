@@ -155,26 +155,33 @@ def first_of_each(utterances: Iterable[Utterance], *labels: str, count: int = 1)
 def open_set(protocol: Protocol, llrs: Float64s) -> OpenSetResult:
     """Identification by calibrated llrs of all models against all tests.
 
+    Parameters
+    ----------
+    protocol : Protocol
+    llrs : (n_trials,) float64
+
     Raises
     ------
     InputError
-        If the trials are not all pairs, or a speaker has several models.
+        If the trials are not all pairs, there is one model only, a speaker has several, or somebody is tested who is
+        not enrolled.
     """
-    n_models, n_tests = len(protocol.model_speakers), len(protocol.tests)
-    if llrs.size != n_models * n_tests or len(set(protocol.model_speakers)) < n_models:
-        raise InputError(
-            "identification needs one model a speaker, and each of them tried against every test"
-        )
-    matrix = np.empty((n_models, n_tests))
+    models, tests = protocol.model_speakers, protocol.test_speakers
+    matrix = np.full((len(models), len(tests)), np.nan)
     matrix[protocol.models, protocol.test_numbers] = llrs
-    number = {name: place for place, name in enumerate(protocol.model_speakers)}
-    truth = np.array([number[name] for name in protocol.test_speakers])
+    alone = len(models) == len(set(models)) >= 2 and set(tests) <= set(models)
+    if not alone or np.isnan(matrix).any():
+        raise InputError(
+            "identification needs two speakers or more, one model of each, and each of them tried against every test"
+        )
+    number = {name: place for place, name in enumerate(models)}
+    truth = np.array([number[name] for name in tests])
     right = matrix.argmax(axis=0) == truth
     without = matrix.copy()
-    without[truth, np.arange(n_tests)] = -np.inf
+    without[truth, np.arange(len(tests))] = -np.inf
     # One of them, each as probable as the others, against nobody of them.
-    known = log_sum_exp(matrix.T) - np.log(n_models)
-    unknown = log_sum_exp(without.T) - np.log(n_models - 1)
+    known = log_sum_exp(matrix.T) - np.log(len(models))
+    unknown = log_sum_exp(without.T) - np.log(len(models) - 1)
     point = open_set_point(known, right, unknown, 0.0)
     return OpenSetResult(
         accuracy=float(right.mean()),

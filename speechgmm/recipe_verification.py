@@ -15,7 +15,7 @@ from speechgmm.em.mixture import Mixture
 from speechgmm.errors import InputError
 from speechgmm.features import Extraction, FeatureConfig, FeatureExtractor
 from speechgmm.manifest import Utterance, read_manifest
-from speechgmm.metrics.detection import detection_curve
+from speechgmm.metrics.detection import detection_curve, detection_figures
 from speechgmm.parallel import Progress, no_progress
 from speechgmm.recipe import Recipe
 from speechgmm.recipe_protocol import OpenSetResult, Protocol
@@ -29,6 +29,8 @@ from speechgmm.verification.trial_evaluation import TrialFigures, trial_figures
 
 Published = Sequence[tuple[str, float, str]]
 COLUMNS = ("eer", "min_dcf_0.5", "actual_dcf_0.5", "min_dcf_0.01", "actual_dcf_0.01", "min_cllr", "cllr")
+# Figures that settings are compared by.
+TRIED = ("eer", "min_cllr", "min_dcf_0.01")
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,16 +69,15 @@ class VerificationRecipe(Recipe):
     """
 
     def __init__(self, script: str | Path, description: str, trials: str = "") -> None:
-        own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-        if trials:
-            own.add_argument("--trials", type=Path)
-            description += (
-                f"; also takes --trials FILE, the list of trials (default: {trials}, beside the audio)"
-            )
-        given, sys.argv[1:] = own.parse_known_args()
-        super().__init__(script, description)
-        self._given_trials: Path | None = given.trials if trials else None
         self._trials = trials
+        self._given_trials: Path | None = None
+        if trials:
+            own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+            own.add_argument("--trials", type=Path)
+            given, sys.argv[1:] = own.parse_known_args()
+            self._given_trials = given.trials
+            description += f"; --trials FILE names the list of trials (default: {trials}, beside the audio)"
+        super().__init__(script, description)
 
     def listed(self, corpus: Corpus, utterances: Callable[[Path], list[Utterance]]) -> list[Utterance]:
         """The utterances of `--manifest`, or all that the folder of a corpus holds."""
@@ -159,6 +160,38 @@ class VerificationRecipe(Recipe):
             n_jobs=self.jobs,
             progress=progress,
         )
+
+    def compare_one_by_one(
+        self,
+        background: Callable[[FeatureConfig], Mapping[str, Speech]],
+        n_enrol: int,
+        changes: Sequence[tuple[str, str, Sequence[Any]]],
+    ) -> None:
+        """Cross-fit as configured and with one setting changed at a time, and print what each gives.
+
+        Parameters
+        ----------
+        background : callable
+            The speech of background speakers with some features.
+        n_enrol : int
+            As in `cross_fit`.
+        changes : sequence of (table of config.toml, setting, values to try)
+        """
+        configured, speech = self.config, {}
+        systems = [System(), System(normalisation="s")]
+        rows: list[tuple[Any, ...]] = []
+        every = [(table, setting, value) for table, setting, values in changes for value in values]
+        for table, setting, value in [("", "as configured", ""), *every]:
+            changed = {table: {**configured[table], setting: value}} if table else {}
+            self.config = {**configured, **changed}
+            if self.features() not in speech:
+                speech[self.features()] = background(self.features())
+            with self.stage(f"{setting} {value}".strip()):
+                crossed = self.cross_fit(speech[self.features()], systems, n_enrol)
+            found = [figures_of(crossed, system) for system in systems]
+            rows.append((setting, str(value), *(round(one[name], 4) for one in found for name in TRIED)))
+        self.config = configured
+        print_table("", ("setting", "value", *TRIED, *(f"{name}, S-norm" for name in TRIED)), rows)
 
     def _score(
         self,
@@ -246,6 +279,12 @@ class VerificationRecipe(Recipe):
         self.options.output.mkdir(parents=True, exist_ok=True)
         print(f"drawn: {self.options.output / name}")
         return True
+
+
+def figures_of(crossed: CrossFit, system: System) -> dict[str, float]:
+    """Figures of a system on trials among background speakers, before calibration."""
+    scores = crossed.scores[system]
+    return detection_figures(scores[crossed.is_target], scores[~crossed.is_target])
 
 
 def metrics_of(results: Mapping[str, SystemResult], raw: str, normalised: str, suffix: str = "") -> Metrics:

@@ -48,17 +48,15 @@ def divided(utterances: Sequence[Utterance]) -> tuple[list[Utterance], list[Utte
 
 
 def stretches(utterances: Sequence[Utterance]) -> list[Utterance]:
-    """One utterance of each speaker, cut into stretches; those too short for three are left out."""
-    found = []
-    for one in first_of_each(utterances, "speaker"):
-        count = int((duration_of(one) + GAP) / (SECONDS + GAP))
-        starts = [round(number * (SECONDS + GAP), 1) for number in range(count)]
-        if count >= FEWEST_STRETCHES:
-            found += [
-                replace(one, id=f"{one.id}:{start}", start=start, end=start + SECONDS, duration=SECONDS)
-                for start in starts
-            ]
-    return found
+    """One utterance of each speaker, of those long enough for three stretches, cut into stretches."""
+    lengths = {one.id: one.duration or duration_of(one) for one in utterances}
+    counts = {name: int((seconds + GAP) / (SECONDS + GAP)) for name, seconds in lengths.items()}
+    long = [one for one in utterances if counts[one.id] >= FEWEST_STRETCHES]
+    return [
+        replace(one, id=f"{one.id}:{start}", start=start, end=start + SECONDS, duration=SECONDS)
+        for one in first_of_each(long, "speaker")
+        for start in (round(number * (SECONDS + GAP), 1) for number in range(counts[one.id]))
+    ]
 
 
 def of_several_chapters(utterances: Sequence[Utterance]) -> list[Utterance]:

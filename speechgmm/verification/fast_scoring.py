@@ -4,7 +4,7 @@ What a model adds to the log-density of each of the background's components is a
 frame, and most of a frame's density lies in few components.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from speechgmm.em.coordinates import Coordinates, Float32s, Float64s, Floats
 from speechgmm.em.mixture import LOG_2, Mixture
 from speechgmm.em.moments import moments_of
 from speechgmm.em.projection import Projection
-from speechgmm.em.terms import LOG2_OF_NOTHING
+from speechgmm.em.terms import BLOCK, LOG2_OF_NOTHING
 from speechgmm.errors import InputError
 
 # Models that one vector holds, as `speechgmm.features.lanes` has it.
@@ -70,25 +70,39 @@ class BackgroundPass:
         self._top = min(top, ubm.n_components)
         self._projection = Projection.of(self.ubm, self.coordinates)
         self._place = np.stack([self.coordinates.origin, 1.0 / self.coordinates.scale])
+        self._centres = self._sharp_centres()
         # Filled up with components that never matter.
         self._n_extra = -ubm.n_components % LANES
         self._matrix = np.pad(self._projection.matrix, ((0, self._n_extra), (0, 0)))
         self._matrix[ubm.n_components :, -1] = LOG2_OF_NOTHING
 
-    def explain(self, frames: Floats) -> Explained:
-        """The components that matter to each frame; the same bits whatever else is scored."""
-        frames = np.ascontiguousarray(frames)
+    def _sharp_centres(self) -> Float32s:
+        """Sharp components as the compiled pass takes them."""
+        sharp, rows = self._projection.sharp, self._projection.sharp_rows
+        means = self.coordinates.apply(self.ubm.means[sharp])
+        factors = -rows[:, self.ubm.n_features : -1]
+        constants = rows[:, -1] + (factors * means * means).sum(axis=1)
+        return np.concatenate([means, factors, constants[:, None]], axis=1).astype(np.float32)
+
+    def explain(self, utterances: Iterable[Floats]) -> Iterator[Explained]:
+        """The components that matter to each frame of utterances; the same bits whatever else is scored."""
+        n_components, n_terms = self._matrix.shape
+        room = np.empty((n_components + n_terms) * BLOCK, np.float32)
+        for frames in utterances:
+            yield self._explain(np.ascontiguousarray(frames), room)
+
+    def _explain(self, frames: Floats, room: Float32s) -> Explained:
         projection = self._projection
         x = np.empty(frames.shape, np.float32)
         chosen = self._empty(len(frames))
         far = np.full(len(frames), projection.too_sharp)
-        kernels().explain(
+        _background_kernels().explain(
             frames,
             *self._place.astype(frames.dtype),
-            self._place,
             self._matrix,
             projection.sharp,
-            projection.sharp_rows,
+            self._centres,
+            room,
             x,
             *chosen,
             far,
@@ -112,7 +126,7 @@ class BackgroundPass:
         padded = np.pad(densities - peaks, ((0, 0), (0, self._n_extra)), constant_values=-np.inf)
         rough = np.maximum(padded, LOG2_OF_NOTHING).astype(np.float32)
         chosen = self._empty(len(frames))
-        kernels().choose(rough, np.zeros(len(frames), np.bool_), *chosen)
+        _background_kernels().choose(rough, np.zeros(len(frames), np.bool_), *chosen)
         return chosen
 
 
@@ -166,8 +180,8 @@ class TopScoring:
         """Mean llrs per frame, (n_utterances, n_models)."""
         tiles = self._bank.tiles(models)
         scores = np.zeros((len(utterances), -(-models.size // LANES) * LANES))
-        for frames, row in zip(utterances, scores, strict=True):
-            x, *chosen = self._pass.explain(frames)
+        explained = self._pass.explain(utterances)
+        for frames, (x, *chosen), row in zip(utterances, explained, scores, strict=True):
             terms = np.concatenate([x, x * x], axis=1) if self._squares else x
             kernels().add_llrs(terms, *chosen, tiles, self._pass.ubm.n_components, row)
             row /= len(frames)
@@ -199,8 +213,8 @@ class LinearScoring:
         tiles = self._bank.tiles(models)
         means = self._means.astype(np.float32)
         first = np.empty((len(utterances), *means.shape), np.float32)
-        for frames, row in zip(utterances, first, strict=True):
-            x, components, shares, _ = self._pass.explain(frames)
+        explained = self._pass.explain(utterances)
+        for frames, (x, components, shares, _), row in zip(utterances, explained, first, strict=True):
             kernels().centred_statistics(x, components, shares, means, row)
             row /= len(frames)
         scores = np.empty((len(utterances), -(-models.size // LANES) * LANES), np.float32)
@@ -242,7 +256,14 @@ def _with_squares(rows: Float32s, ubm: Mixture) -> Float32s:
 
 
 def kernels() -> ModuleType:
-    """The compiled loops, loaded when the first trial is scored."""
+    """The compiled loops of trials, loaded when the first is scored."""
     from speechgmm.verification import kernels_scoring
 
     return kernels_scoring
+
+
+def _background_kernels() -> ModuleType:
+    """Those of the background's part in them."""
+    from speechgmm.verification import kernels_background
+
+    return kernels_background

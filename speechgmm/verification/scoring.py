@@ -35,7 +35,7 @@ METHODS: tuple[Method, ...] = get_args(Method)
 # Components of the background that are kept for a frame, unless said otherwise.
 USUAL_TOP = 20
 # Utterances scored by one call where they are tried against the same models.
-BATCH = 8
+BATCH = 16
 
 
 class TrialScorer:
