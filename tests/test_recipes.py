@@ -21,6 +21,7 @@ from speechgmm.corpora import librispeech, speech_commands, voxceleb1
 from speechgmm.corpora.fsdd import TEST_TAKES
 from speechgmm.manifest import write_manifest
 from speechgmm.manifest_build import from_pattern
+from speechgmm.recipe import Recipe
 from tests.cli_tools import (
     PATIENCE,
     ROOT,
@@ -325,7 +326,7 @@ def test_recipes_do_well_on_what_is_easy(finished):
         assert min(finished(name)[1]["metrics"].values()) > 0.8
     for name in (name for name in REGISTRY if name.endswith("_verification")):
         metrics = finished(name)[1]["metrics"]
-        assert max(value for metric, value in metrics.items() if metric.startswith("eer")) < 0.2
+        assert max(value for metric, value in metrics.items() if metric.startswith("eer")) < 0.3
 
 
 def test_a_given_manifest_starts_from_the_data_folder(corpus, tmp_path):
@@ -342,7 +343,71 @@ def test_a_given_manifest_starts_from_the_data_folder(corpus, tmp_path):
     assert line.startswith("error: 48 utterances cannot be read; the first: ")
 
 
+# What a recipe prints and writes of given figures
+
+
+@pytest.fixture
+def recipe(tmp_path, monkeypatch):
+    """A recipe in this process, without settings."""
+    (tmp_path / "toy").mkdir()
+    (tmp_path / "toy" / "config.toml").write_text("")
+    monkeypatch.setattr(sys, "argv", ["run.py", "--output", str(tmp_path / "out"), "--seed", "5"])
+    return Recipe(tmp_path / "toy" / "run.py", "A toy")
+
+
+def test_a_recipe_prints_the_metrics_to_be_shown_and_writes_all(recipe, tmp_path, capsys):
+    metrics = {"eer": 0.0123, "cllr": 1.5, "eer_snorm": 0.01}
+    published = [("eer", 0.188, "Somebody (2020)")]
+    recipe.finish(metrics, published, {"eer": (0.01, 0.02), "cllr": (1, 2)}, shown=["eer_snorm", "eer"])
+    out = capsys.readouterr().out
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if "│" in line]
+    assert rows == [
+        ["speechgmm", "eer", "1.23%", "1.00% to 2.00%"],
+        ["speechgmm", "eer_snorm", "1.00%", ""],
+        ["Somebody (2020)", "eer", "18.8%", ""],
+    ]
+    results = results_in(tmp_path / "out")
+    assert results["metrics"] == metrics
+    assert (results["recipe"], results["seed"], results["manifest_sha256"]) == ("toy", 5, None)
+
+
+def test_a_recipe_prints_every_metric_unless_told_otherwise(recipe, capsys):
+    recipe.finish({"accuracy": 0.5, "per": 0.25})
+    out = capsys.readouterr().out
+    assert "50.00%" in out
+    assert "25.00%" in out
+    recipe.finish({"accuracy": 0.5, "per": 0.25}, shown=[])
+    assert "%" not in capsys.readouterr().out.replace("95 %", "")
+
+
 # Problems
+
+
+def test_without_its_list_of_trials_voxceleb1_says_where_it_is(corpus, tmp_path):
+    name = "voxceleb1_verification"
+    alone = tmp_path / "alone.jsonl"
+    alone.write_bytes(corpus(name).read_bytes())
+    options = (*arguments(alone, tmp_path / "out"), "--data-dir", corpus(name).parent)
+    outcome = run_process(*options, command=command(name))
+    assert outcome.code == 2
+    (line,) = outcome.err.splitlines()
+    assert line.startswith(f"error: {tmp_path / 'veri_test2.txt'}: no list of trials; download https://")
+    assert "--trials" in line
+    named = tmp_path / "mine.txt"
+    named.write_text("1 id10000/video-00000/00001.wav id10000/video-00099/00001.wav\n")
+    outcome = run_process(*options, "--trials", named, command=command(name))
+    assert outcome.code == 2
+    assert "id10000/video-00099/00001.wav" in outcome.err
+
+
+def test_voxceleb1_refuses_trials_of_background_speakers(corpus, tmp_path):
+    name = "voxceleb1_verification"
+    leaking = tmp_path / "leaking.txt"
+    leaking.write_text("0 id10000/video-00000/00001.wav id10001/video-00000/00001.wav\n")
+    options = (*arguments(corpus(name), tmp_path / "out"), "--trials", leaking)
+    outcome = run_process(*options, command=command(name))
+    assert outcome.code == 2
+    assert "id10001" in outcome.err.splitlines()[-1]
 
 
 def offline(folder):

@@ -17,7 +17,7 @@ from speechgmm.metrics.detection import detection_curve
 from speechgmm.metrics.trial_scores import DetectionCurve
 from speechgmm.parallel import Progress, no_progress
 from speechgmm.verification.speaker_store import SpeakerStore
-from speechgmm.verification.store_audio import speakers_heard, store_frames
+from speechgmm.verification.store_audio import recording_key, speakers_heard, store_frames
 from speechgmm.verification.trial_evaluation import USUAL_POINTS, TrialFigures, trial_figures
 from speechgmm.verification.trial_lists import Trial, check_trials
 from speechgmm.verification.verifier import Verifier
@@ -121,7 +121,6 @@ def score_trials(
     """
     ids = {one.id for one in utterances}
     check_trials(trials, {*store.enrolments, *ids}, ids)
-    _warn_of_enrolled_tests(store, trials)
     named = {trial.model for trial in trials} - set(store.enrolments)
     wanted = named | {trial.test for trial in trials}
     extraction = store_frames(store, [one for one in utterances if one.id in wanted], n_jobs, progress)
@@ -131,6 +130,7 @@ def score_trials(
     if not kept:
         first = f"; the first: {extraction.problems[0].message}" if extraction.problems else ""
         raise InputError(f"none of the {len(trials)} trials can be scored{first}")
+    _warn_of_enrolled_tests(store, kept, extraction.utterances)
     whole = _with_models(store, extraction, named & frames.keys(), n_jobs)
     scores = _scores(Verifier(whole), kept, frames, n_jobs, progress)
     calibration = store.calibration
@@ -256,15 +256,18 @@ def _require_answers(trials: Sequence[Trial], speakers: Mapping[str, str], label
         )
 
 
-def _warn_of_enrolled_tests(store: SpeakerStore, trials: Sequence[Trial]) -> None:
+def _warn_of_enrolled_tests(
+    store: SpeakerStore, trials: Sequence[Trial], utterances: Sequence[Utterance]
+) -> None:
     """Scores of an utterance against a model that it made say nothing of other utterances."""
-    enrolled = {name: {*enrolment.utterances} for name, enrolment in store.enrolments.items()}
-    same = [trial for trial in trials if trial.test in enrolled.get(trial.model, {trial.model})]
+    # Enrolment of audio knows recordings by their content, that of frames by the ids they were given.
+    keys = {one.id: {one.id, recording_key(one)} for one in utterances}
+    enrolled = {**keys, **{name: {*enrolment.utterances} for name, enrolment in store.enrolments.items()}}
+    same = [trial for trial in trials if keys[trial.test] & enrolled[trial.model]]
     if same:
         warnings.warn(
-            f"{len(same)} of {len(trials)} trials test an utterance that is called as one that enrolled their "
-            f"model, such as {same[0].test!r} and {same[0].model!r}; if it is the same, that looks far better "
-            "than it is",
+            f"{len(same)} of {len(trials)} trials test an utterance that enrolled their model, such as "
+            f"{same[0].test!r} and {same[0].model!r}; that looks far better than it is",
             SpeechGMMWarning,
             stacklevel=3,
         )
