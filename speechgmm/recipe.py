@@ -33,9 +33,11 @@ class Recipe:
         The recipe's `__file__`; `config.toml` lies beside it.
     description : str
         For `--help`.
+    trials : str, optional
+        The name of the corpus's own list of trials. With it there is an option `--trials FILE`.
     """
 
-    def __init__(self, script: str | Path, description: str) -> None:
+    def __init__(self, script: str | Path, description: str, trials: str = "") -> None:
         self.folder = Path(script).resolve().parent
         self.name = self.folder.name
         parser = argparse.ArgumentParser(prog=f"recipes/{self.name}/run.py", description=description)
@@ -48,6 +50,13 @@ class Recipe:
         )
         parser.add_argument("--jobs", type=int, default=-1, help="workers; -1 (the default) for all cores")
         parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same results")
+        if trials:
+            parser.add_argument(
+                "--trials",
+                type=Path,
+                metavar="FILE",
+                help=f"list of trials; {trials} beside the audio without it",
+            )
         self.options = parser.parse_args()
         self.config: dict[str, Any] = tomllib.loads((self.folder / "config.toml").read_text(encoding="utf-8"))
         self.jobs: int = self.options.jobs
@@ -84,14 +93,19 @@ class Recipe:
         self._stages[name] = self._stages.get(name, 0.0) + seconds
         print(f"{name:<32} {seconds:8.2f} s", flush=True)
 
-    def extract(self, utterances: Sequence[Utterance], features: FeatureConfig | None = None) -> Extraction:
+    def extract(
+        self,
+        utterances: Sequence[Utterance],
+        features: FeatureConfig | None = None,
+        store: Path | None = None,
+    ) -> Extraction:
         """Features of all utterances, as a stage; every one must be readable.
 
-        `features` stands in for the `[features]` of config.toml.
+        `features` stands in for the `[features]` of config.toml; a feature store in the folder `store` keeps them.
         """
         extractor = FeatureExtractor(features or self.features())
         with self.stage("features"), shown_progress() as progress:
-            extraction = extractor.extract(utterances, self.jobs, progress)
+            extraction = extractor.extract(utterances, self.jobs, progress, store)
         if extraction.problems:
             first = extraction.problems[0]
             raise InputError(

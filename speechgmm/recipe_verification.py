@@ -1,7 +1,5 @@
 """What recipes of speaker verification share: systems side by side, calibrated on background speakers alone."""
 
-import argparse
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -12,8 +10,7 @@ from speechgmm.corpora.locate import Corpus, corpus_folder
 from speechgmm.em.adaptation import Adaptation
 from speechgmm.em.coordinates import Float64s
 from speechgmm.em.mixture import Mixture
-from speechgmm.errors import InputError
-from speechgmm.features import Extraction, FeatureConfig, FeatureExtractor
+from speechgmm.features import Extraction, FeatureConfig
 from speechgmm.manifest import Utterance, read_manifest
 from speechgmm.metrics.detection import detection_curve, detection_figures
 from speechgmm.parallel import Progress, no_progress
@@ -69,15 +66,8 @@ class VerificationRecipe(Recipe):
     """
 
     def __init__(self, script: str | Path, description: str, trials: str = "") -> None:
+        super().__init__(script, description, trials)
         self._trials = trials
-        self._given_trials: Path | None = None
-        if trials:
-            own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-            own.add_argument("--trials", type=Path)
-            given, sys.argv[1:] = own.parse_known_args()
-            self._given_trials = given.trials
-            description += f"; --trials FILE names the list of trials (default: {trials}, beside the audio)"
-        super().__init__(script, description)
 
     def listed(self, corpus: Corpus, utterances: Callable[[Path], list[Utterance]]) -> list[Utterance]:
         """The utterances of `--manifest`, or all that the folder of a corpus holds."""
@@ -87,8 +77,8 @@ class VerificationRecipe(Recipe):
 
     def trials_file(self, corpus: Corpus) -> Path:
         """The list given with `--trials`, or the one in the folder of the corpus or beside the manifest."""
-        if self._given_trials is not None:
-            return self._given_trials
+        if self.options.trials is not None:
+            return Path(self.options.trials)
         if self.options.manifest is not None:
             return Path(self.options.manifest).parent / self._trials
         return corpus_folder(corpus, self.options.data_dir) / self._trials
@@ -101,15 +91,7 @@ class VerificationRecipe(Recipe):
         Utterances given more than once are taken once.
         """
         distinct = sorted({one.id: one for one in utterances}.items())
-        extractor, store = FeatureExtractor(features or self.features()), self.options.output / "features"
-        with self.stage("features"), shown_progress() as progress:
-            extraction = extractor.extract([one for _, one in distinct], self.jobs, progress, store)
-        if extraction.problems:
-            first = extraction.problems[0]
-            raise InputError(
-                f"{len(extraction.problems)} utterances cannot be read; the first: {first.message}"
-            )
-        return extraction
+        return self.extract([one for _, one in distinct], features, self.options.output / "features")
 
     def ubm(self) -> UbmSettings:
         """The `[background]` of config.toml, with the seed of the command line."""

@@ -185,12 +185,12 @@ def test_a_model_may_be_an_utterance(voices, tmp_path):
 
 
 def test_trials_of_what_was_enrolled_are_warned_of(voices, tmp_path):
-    enrolled = SpeakerStore.load(voices.ready).enrolments["ann"].utterances[0]
+    enrolled = next(one.id for one in read_manifest(voices.enrolment) if one.labels["speaker"] == "ann")
     (tmp_path / "t").write_text(f"model\ttest\tkey\nann\t{enrolled}\ttarget\n")
     result = run("trials", "score", voices.ready, voices.people, tmp_path / "t", "-o", tmp_path / "s.tsv")
     assert result.code == 0
     assert result.err.startswith(
-        "warning: 1 of 1 trials test an utterance that is called as one that enrolled"
+        f"warning: 1 of 1 trials test an utterance that enrolled their model, such as '{enrolled}' and 'ann'"
     )
 
 
@@ -268,8 +268,9 @@ def test_evaluate_warns_of_speakers_that_were_heard_before(voices, tmp_path):
     )
     result = run("evaluate", voices.ready, voices.background, "--trials", tmp_path / "t")
     assert result.code == 0
-    assert "2 speakers of the trials trained the background model or the calibration: 'b0', 'b1'" in plain(
-        result.err
+    assert (
+        "2 speakers of the trials trained the background model or the calibration, or are the cohort: 'b0', 'b1'"
+        in plain(result.err)
     )
 
 

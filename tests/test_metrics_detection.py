@@ -486,6 +486,12 @@ def test_weights_that_do_not_fit_are_refused(weights, message):
         ((0.5, 0, 1), r"`c_miss` is 0; a cost must be above 0 and finite"),
         ((0.5, 1, -1), r"`c_fa` is -1; a cost must be above 0 and finite"),
         ((0.5, 1, INF), r"`c_fa` is inf; a cost must be above 0 and finite"),
+        (
+            (5e-324, 1, 1),
+            r"`p_target` of 5e-324, .* make all errors of one kind cost more than 1e\+300 times",
+        ),
+        ((0.5, 1e300, 1e-300), r"a `c_miss` of 1e\+300 and a `c_fa` of 1e-300 make all errors of one kind"),
+        ((1e-300, 1e-300, 1e-300), r"those of the other, or less than can be told from nothing"),
     ],
 )
 def test_points_out_of_range_are_refused(point, message):

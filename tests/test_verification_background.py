@@ -312,6 +312,8 @@ def test_a_label_is_needed_only_to_balance_by(voices):
     unnamed = [Utterance(one.id, one.audio, labels={"take": "1"}) for one in voices]
     training = train_ubm(unnamed, features=FEATURES, settings=SMALL)
     assert training.background.record["speakers"] == []
+    named = train_ubm([*unnamed[:-1], voices[-1]], features=FEATURES, settings=SMALL)
+    assert named.background.record["speakers"] == [voices[-1].labels["speaker"]]
     assert training.background.record["balance"] is None
     with pytest.raises(InputError, match="'alto0' has no label 'speaker'; it has 'take'"):
         train_ubm(unnamed, features=FEATURES, settings=SMALL, balance="speaker")

@@ -300,10 +300,25 @@ class TestErrors:
         with pytest.raises(InputError, match="1 utterances occur twice, such as 'speaker1/0'"):
             run(speech)
 
-    @pytest.mark.parametrize("options", [{"n_folds": 1}, {"n_folds": 0}, {"n_enrol": 0}, {"n_enrol": -1}])
-    def test_numbers_out_of_range(self, speech, options):
-        with pytest.raises(InputError, match="they must be at least 2 and 1"):
-            run(speech, **options)
+    @pytest.mark.parametrize(
+        ("name", "value", "least"),
+        [
+            *(("n_folds", 1, 2), ("n_folds", 2.0, 2), ("n_enrol", 0, 1), ("n_enrol", -1, 1)),
+            *(("cohort_utterances", 0, 1), ("cohort_utterances", -1, 1), ("cohort_utterances", True, 1)),
+        ],
+    )
+    def test_numbers_out_of_range(self, speech, name, value, least):
+        with pytest.raises(
+            InputError, match=f"^`{name}` is {value}; it must be a whole number from {least}$"
+        ):
+            run(speech, [replace(RAW, normalisation="s")], **{name: value})
+
+    def test_without_normalisation_no_cohort_utterances_are_needed(self, speech):
+        assert run(speech, [RAW], cohort_utterances=0).is_target.any()
+        with pytest.raises(
+            InputError, match=r"^`cohort_utterances` is -1; it must be a whole number from 0$"
+        ):
+            run(speech, [RAW], cohort_utterances=-1)
 
     def test_no_system(self, speech):
         with pytest.raises(InputError, match="there is no system to score by"):
@@ -322,6 +337,11 @@ class TestCohort:
     def enroller(self, speech):
         frames = [frames for own in speech.values() for _, frames, _ in own]
         return Enroller(train_ubm_on_frames(frames, settings=UBM).background)
+
+    @pytest.mark.parametrize(("name", "least"), [("n_enrol", 1), ("n_utterances", 0)])
+    def test_numbers_out_of_range(self, speech, enroller, name, least):
+        with pytest.raises(InputError, match=f"^`{name}` is -1; it must be a whole number from {least}$"):
+            cohort_of(enroller, speech, **{name: -1})
 
     @pytest.mark.parametrize("n_enrol", [None, 1, 3])
     @pytest.mark.parametrize("n_utterances", [None, 1, 3])

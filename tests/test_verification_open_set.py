@@ -11,7 +11,6 @@ from speechgmm.metrics.detection import detection_curve
 from speechgmm.verification.open_set import (
     AnomalyModel,
     OpenSetPoint,
-    best_explanations,
     open_set_curve,
     open_set_point,
 )
@@ -149,30 +148,6 @@ class TestCurve:
     def test_a_threshold_that_is_no_number(self):
         with pytest.raises(InputError, match="`threshold` is NaN; it must be a score"):
             open_set_point(KNOWN, RIGHT, UNKNOWN, float("nan"))
-
-
-class TestBestExplanations:
-    def test_the_best_of_classes_and_background(self):
-        best = best_explanations([[-3.0, -1.0], [-5.0, -9.0], [-2.0, -2.0]], [-2.0, -4.0, -2.0])
-        assert best.tolist() == [-1.0, -4.0, -2.0]
-
-    @pytest.mark.parametrize(
-        ("classes", "background", "said"),
-        [
-            (
-                [[1.0]],
-                [1.0, 2.0],
-                r"`class_scores` is float64 of the shape \(1, 1\); .* the 2 `background_sc",
-            ),
-            ([1.0], [1.0], r"of the shape \(1,\); it must be numbers, one row for each"),
-            ([["a"]], [1.0], "`class_scores` is <U1"),
-            ([[np.nan]], [1.0], "`class_scores` holds 1 NaN, the first at 0"),
-            ([[1.0]], [np.nan], "`background_scores` holds 1 NaN"),
-        ],
-    )
-    def test_what_is_refused(self, classes, background, said):
-        with pytest.raises(InputError, match=said):
-            best_explanations(classes, background)
 
 
 class TestAnomalies:

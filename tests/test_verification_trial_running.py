@@ -1,5 +1,6 @@
 """verification.trial_running, store_audio and settings_file: trials and audio with a store, from Python."""
 
+import shutil
 from dataclasses import replace
 from unittest.mock import patch
 
@@ -9,6 +10,7 @@ import pytest
 from speechgmm.em.adaptation import Adaptation
 from speechgmm.errors import FormatError, InputError, SpeechGMMWarning
 from speechgmm.features.extract import FeatureExtractor
+from speechgmm.files import sha256
 from speechgmm.manifest import read_manifest
 from speechgmm.settings import TrainingSettings, read_tables
 from speechgmm.tensor_file import CLASSIFIER, SPEAKERS, kind_of
@@ -19,6 +21,7 @@ from speechgmm.verification.store_audio import (
     calibrate_audio,
     enrol_audio,
     identify_audio,
+    recording_keys,
     speakers_heard,
     store_frames,
     verify_audio,
@@ -76,6 +79,36 @@ def test_only_what_trials_name_is_read(store, people):
     assert [one.id for one in read.call_args.args[1]] == ["eve/take 1", "eve/take 2"]
 
 
+def test_recordings_that_enrolled_their_model_are_warned_of_whatever_they_are_called(
+    voices, people, tmp_path
+):
+    store = SpeakerStore.load(voices.empty)
+    enrol_audio(store, read_manifest(voices.enrolment))
+    enrolled = next(one for one in read_manifest(voices.enrolment) if one.labels["speaker"] == "ann")
+    copy = replace(enrolled, id="copy", audio=tmp_path / "copy.wav")
+    shutil.copy(enrolled.audio, copy.audio)
+    with pytest.warns(
+        SpeechGMMWarning, match="^1 of 2 trials test .* their model, such as 'copy' and 'ann'; that"
+    ):
+        score_trials(store, [Trial("ann", "copy"), Trial("dé f", "copy")], [*people, copy])
+    # A model of one utterance, and a copy of it.
+    with pytest.warns(SpeechGMMWarning, match=f"^1 of 1 trials .* such as 'copy' and '{enrolled.id}'"):
+        score_trials(store, [Trial(enrolled.id, "copy")], [*people, copy])
+
+
+def test_a_store_without_speakers_is_told_from_names_that_are_not_there(voices, store, people):
+    trials = read_trials(voices.trials)
+    for run in (score_trials, evaluate_trials):
+        with pytest.raises(
+            InputError, match=r"^nobody is enrolled in this store; `speechgmm enrol` adds the speakers"
+        ):
+            run(SpeakerStore.load(voices.empty), trials, people)
+        with pytest.raises(
+            InputError, match=r"^1 of 1 models of the trials are not among the .* there are: 'ana'"
+        ):
+            run(store, [Trial("ana", people[0].id, True)], people)
+
+
 def test_figures_are_those_of_the_llrs(voices, store, people):
     result = evaluate_trials(store, read_trials(voices.trials), people, n_replicates=50, seed=3)
     models = [trial.model for trial in result.scored.trials]
@@ -87,6 +120,13 @@ def test_figures_are_those_of_the_llrs(voices, store, people):
     assert result.figures.intervals == expected.intervals
     assert result.n_speakers == len(ENROLLED)
     assert result.curve.eer == expected.figures["eer"]
+
+
+def test_the_curve_is_of_what_the_figures_are(voices, store, people):
+    turned = replace(store.calibration.calibration, weights=(-1.0,))
+    store = replace(store, calibration=replace(store.calibration, calibration=turned))
+    result = evaluate_trials(store, read_trials(voices.trials), people, n_replicates=0)
+    assert result.curve.eer == result.figures.figures["eer"] > 0.4
 
 
 def test_a_model_called_as_an_utterance_is_of_its_speaker(voices, people):
@@ -135,6 +175,36 @@ def test_calibrate_enrol_verify_and_identify(voices, people):
     assert {one.label for one in identify_audio(store, ann).results} == {"ann"}
 
 
+def test_copies_of_a_recording_calibrate_once(voices, tmp_path):
+    utterances = read_manifest(voices.background)
+    plain, copied = SpeakerStore.load(voices.empty), SpeakerStore.load(voices.empty)
+    calibrate_audio(plain, utterances)
+    first = utterances[0]
+    copy = replace(first, id="copy", audio=tmp_path / "copy.wav")
+    shutil.copy(first.audio, copy.audio)
+    with pytest.warns(
+        SpeechGMMWarning, match="^1 utterances are recordings that are there already .*: 'copy'"
+    ):
+        calibrate_audio(copied, [*utterances, copy])
+    assert copied.calibration.to_dict() == plain.calibration.to_dict()
+
+
+def test_a_recording_is_known_by_its_content_and_read_once(people):
+    one, other = people[:2]
+    parts = [
+        one,
+        replace(one, id="whole", start=0.0),
+        replace(one, id="part", start=0.1),
+        replace(one, id="start", end=0.2),
+        other,
+    ]
+    with patch("speechgmm.verification.store_audio.sha256", wraps=sha256) as read:
+        keys = recording_keys(parts)
+    assert read.call_count == 2
+    assert keys[one.id] == keys["whole"] == f"{sha256(one.audio)}:None:None"
+    assert len(set(keys.values())) == 4
+
+
 def test_ids_must_be_distinct(store, people):
     with pytest.raises(
         InputError, match="utterance ids occur twice: 'ann/take 0'; `speechgmm manifest check`"
@@ -158,6 +228,9 @@ def test_speakers_heard_are_those_that_records_name(voices, store):
     ubm = store.background.ubm
     for named in (3, "b0", None, [["b0"], 7]):
         assert speakers_heard(SpeakerStore.create(Background(ubm, record={"speakers": named}))) == set()
+    # A cohort needs no record.
+    silent = replace(store, calibration=None, background=Background(ubm, store.background.features))
+    assert speakers_heard(silent) == set(store.cohort.speakers) == set(BACKGROUND)
 
 
 def test_a_background_speaker_is_enrolled_with_a_warning(voices):
@@ -165,6 +238,23 @@ def test_a_background_speaker_is_enrolled_with_a_warning(voices):
     with pytest.warns(SpeechGMMWarning, match="the background model was trained on speech of 'b0'"):
         enrol_audio(store, read_manifest(voices.background)[:2])
     assert list(store.enrolments) == ["b0"]
+
+
+def test_recordings_that_would_count_twice_are_named_with_what_they_are_copies_of(voices, tmp_path):
+    store = SpeakerStore.load(voices.empty)
+    ann = [one for one in read_manifest(voices.enrolment) if one.labels["speaker"] == "ann"]
+    copies = [replace(one, id=f"copy {n}", audio=tmp_path / f"{n}.wav") for n, one in enumerate(ann)]
+    for one, copy in zip(ann, copies, strict=True):
+        shutil.copy(one.audio, copy.audio)
+    message = f"^duplicated enrolment: 1 of 4 utterances .*: 'copy 0' \\(as '{ann[0].id}'\\)$"
+    with pytest.raises(InputError, match=message):
+        enrol_audio(store, [*ann, copies[0]])
+    assert store.enrolments == {}
+    # One recording may be of two speakers, as where it is a conversation.
+    enrol_audio(store, [*ann, replace(copies[0], labels={"speaker": "zoe"})])
+    message = r"3 of 3 .*: 'copy 0' \(enrolled before\), 'copy 1' \(enrolled before\), 'copy 2' \(enrolled before\)$"
+    with pytest.raises(InputError, match=message):
+        enrol_audio(store, copies)
 
 
 # Settings, and kinds of files

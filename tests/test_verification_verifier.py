@@ -172,6 +172,18 @@ class TestVerify:
         assert again.verify(frames[::-1], ids[::-1], claims[::-1])[::-1] == together
         assert again.verify(frames, ids, claims) == together
 
+    def test_what_changes_in_the_store_later_is_left_to_another_verifier(self):
+        store, _ = calibrated_store()
+        verifier = Verifier(store)
+        before = verifier.identify(*made_tests()[:2])
+        name = ENROLLED[0]
+        store.enrol({name: spoken(name, 2, first=20)})
+        store.remove(ENROLLED[1])
+        store.calibration = None
+        verifier.verify([spoken(name, 1, first=3)[0][1]], ["u"], [name])  # other models than those in use
+        assert verifier.identify(*made_tests()[:2]) == before
+        assert Verifier(store).identify(*made_tests()[:2]) != before
+
     def test_no_utterances_are_no_answers(self):
         verifier = Verifier(uncalibrated_store())
         assert verifier.verify([], [], []) == [] and verifier.identify([], []) == []

@@ -80,7 +80,7 @@ def lists_of(background: Sequence[Utterance], others: Sequence[Utterance]) -> di
     few = min(len({one.label("speaker") for one in side}) for side in (cohort, tests))
     if few < FEWEST_SPEAKERS:
         print(
-            f"No trials between chapters: {few} speakers of a side read several, {FEWEST_SPEAKERS} are needed."
+            f"No trials between chapters: {FEWEST_SPEAKERS} speakers of a side must read several; {few} do."
         )
     else:
         made = make_trials(tests, n_enrol=1, per_speaker=N_TESTS, apart="chapter", background=background)

@@ -13,6 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from speechgmm.errors import InputError
 
 Float64s = NDArray[np.float64]
+# All misses may cost so many times what all false alarms do, or the other way round.
+LARGEST_RATIO = 1e300
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,6 +154,12 @@ def relative_costs(p_target: float, c_miss: float, c_fa: float) -> tuple[float, 
             raise InputError(f"`{name}` is {cost}; a cost must be above 0 and finite")
     miss, false_alarm = p_target * c_miss, (1 - p_target) * c_fa
     cheaper = min(miss, false_alarm)
+    # Beyond, products and quotients are 0 or infinite.
+    if not (cheaper > 0 and max(miss, false_alarm) <= LARGEST_RATIO * cheaper):
+        raise InputError(
+            f"a `p_target` of {p_target}, a `c_miss` of {c_miss} and a `c_fa` of {c_fa} make all errors of one kind "
+            f"cost more than {LARGEST_RATIO:g} times those of the other, or less than can be told from nothing"
+        )
     return miss / cheaper, false_alarm / cheaper
 
 

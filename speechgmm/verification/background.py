@@ -186,7 +186,7 @@ def train_ubm(
         features = {**USUAL_FEATURES, **(features or {})}
     features, extraction = usable_frames(utterances, balance, features, store, n_jobs, progress)
     used = extraction.utterances
-    speakers = {utterance.labels.get("speaker") for utterance in used}
+    speakers = {utterance.labels["speaker"] for utterance in used if "speaker" in utterance.labels}
     training = train_ubm_on_frames(
         extraction.frames,
         groups=None if balance is None else [utterance.label(balance) for utterance in used],
@@ -196,7 +196,7 @@ def train_ubm(
             "manifest": fingerprint(used),
             "seconds": round(sum(extraction.seconds), 3),
             "balance": balance,
-            "speakers": [] if None in speakers else sorted(map(str, speakers)),
+            "speakers": sorted(speakers),
         },
         n_jobs=n_jobs,
         progress=progress,

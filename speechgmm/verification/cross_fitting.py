@@ -79,6 +79,7 @@ def cross_fit(
         sha256 of their keys. Default: all but the one that is tried.
     cohort_utterances : int, optional
         Utterances of each speaker outside of a fold that models in it are scored against, at most; all by default.
+        Can be 0 only where no system normalises.
     n_jobs : int
         Threads; the scores do not depend on it.
     progress : callable
@@ -88,13 +89,17 @@ def cross_fit(
     ------
     InputError
         If there are fewer than three speakers for each fold, one has a single utterance, an utterance occurs twice,
-        or there is no system.
+        there is no system, or a number is out of range.
 
     References
     ----------
     Cross-fitting: Chernozhukov et al. (2018), The Econometrics Journal 21, section 1.
     """
-    _check(speech, systems, n_folds, n_enrol)
+    normalised = any(system.normalisation != "none" for system in systems)
+    _require_whole(2, n_folds=n_folds)
+    _require_whole(1, n_enrol=n_enrol)
+    _require_whole(int(normalised), cohort_utterances=cohort_utterances)
+    _check(speech, systems, n_folds)
     ordered = sorted(speech, key=sha256_of_text)
     parts = []
     progress("cross-fitting", 0, n_folds)
@@ -102,7 +107,7 @@ def cross_fit(
         inside = {name: speech[name] for name in ordered[number::n_folds]}
         outside = {name: speech[name] for name in sorted(set(speech) - set(inside))}
         fold = _Fold(outside, ubm, adaptation, n_enrol, n_jobs)
-        if any(system.normalisation != "none" for system in systems):
+        if normalised:
             fold.add_cohort(outside, cohort_utterances)
         parts.append(fold.trials(inside, systems))
         progress("cross-fitting", number + 1, n_folds)
@@ -134,7 +139,14 @@ def cohort_of(
     n_utterances : int, optional
         Utterances of each speaker that models are scored against, at most.
     n_jobs : int
+
+    Raises
+    ------
+    InputError
+        If a number is out of range, or as `Enroller.enrol_many` and `Cohort`.
     """
+    _require_whole(1, n_enrol=n_enrol)
+    _require_whole(0, n_utterances=n_utterances)
     chosen = {name: in_order(own)[:n_enrol] for name, own in sorted(speech.items())}
     frames = [
         (name, frames)
@@ -260,13 +272,15 @@ class _Models:
         return self._enroller.enrol_many({speaker: speech}, n_jobs=self._n_jobs)[speaker]
 
 
-def _check(
-    speech: Mapping[str, Speech], systems: Sequence[System], n_folds: int, n_enrol: int | None
-) -> None:
+def _require_whole(least: int, **numbers: int | None) -> None:
+    for name, value in numbers.items():
+        if value is not None and (type(value) is not int or value < least):
+            raise InputError(f"`{name}` is {value!r}; it must be a whole number from {least}")
+
+
+def _check(speech: Mapping[str, Speech], systems: Sequence[System], n_folds: int) -> None:
     if not systems:
         raise InputError("there is no system to score by")
-    if n_folds < 2 or (n_enrol is not None and n_enrol < 1):
-        raise InputError(f"`n_folds` is {n_folds} and `n_enrol` {n_enrol}; they must be at least 2 and 1")
     if len(speech) < LEAST_SPEAKERS * n_folds:
         raise InputError(
             f"there are {len(speech)} speakers; {n_folds} folds need {LEAST_SPEAKERS * n_folds} or more (fewer "

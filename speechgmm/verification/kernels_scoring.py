@@ -11,7 +11,7 @@ from numba import njit, types
 from speechgmm.compiled import MATRIX32, MATRIX64, OPTIONS, VECTOR32, VECTOR64, compiled, log
 from speechgmm.em.kernels import FRAMES32, FRAMES64, blank, exp2, expand
 from speechgmm.em.kernels import posteriors as posteriors_in_place
-from speechgmm.em.terms import FAR, LOG2_OF_NOTHING
+from speechgmm.em.terms import BLOCK, FAR, LOG2_OF_NOTHING
 from speechgmm.features.lanes import LANES, load, spread, store
 from speechgmm.verification.kernels_background import NUMBERS
 
@@ -169,13 +169,21 @@ def centred_statistics(x, components, shares, means, first):  # type: ignore[no-
     """
     n_components, n_features = means.shape
     starts, frames, own_shares = by_component(components, shares, n_components)
+    total = np.empty(n_features)
     for k in range(n_components):
         mean, target = means[k], first[k]
-        target[:] = 0.0
-        for place in range(starts[k], starts[k + 1]):
-            posterior, frame = exp2(own_shares[place]), x[frames[place]]
+        total[:] = 0.0
+        # A float32 loses digits as a sum grows: no sum has more than a block of frames.
+        for start in range(starts[k], starts[k + 1], BLOCK):
+            target[:] = 0.0
+            for place in range(start, min(start + BLOCK, starts[k + 1])):
+                posterior, frame = exp2(own_shares[place]), x[frames[place]]
+                for j in range(n_features):
+                    target[j] += posterior * (frame[j] - mean[j])
             for j in range(n_features):
-                target[j] += posterior * (frame[j] - mean[j])
+                total[j] += target[j]
+        for j in range(n_features):
+            target[j] = total[j]
 
 
 @compiled(types.void(MATRIX32, MATRIX32, MATRIX32))

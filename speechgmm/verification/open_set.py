@@ -174,36 +174,6 @@ def _checked(
     return TrialScores(*sides.values()), right
 
 
-def best_explanations(class_scores: ArrayLike, background_scores: ArrayLike) -> Float64s:
-    """How well each utterance is explained by whatever explains it best: the score that `AnomalyModel` is made of.
-
-    Parameters
-    ----------
-    class_scores : (n_utterances, n_classes)
-        Mean log-likelihoods per frame, natural log.
-    background_scores : (n_utterances,)
-        The background model's: speech of a stranger is still speech.
-
-    Returns
-    -------
-    (n_utterances,) float64
-        The greatest of each row and of the background.
-
-    Raises
-    ------
-    InputError
-        If shapes disagree, or a score is NaN.
-    """
-    background = row("background_scores", background_scores)
-    classes = np.asarray(class_scores)
-    if classes.ndim != 2 or classes.dtype.kind not in "fiu" or len(classes) != len(background):
-        raise InputError(
-            f"`class_scores` is {classes.dtype} of the shape {classes.shape}; it must be numbers, one row for each of "
-            f"the {len(background)} `background_scores`"
-        )
-    return row("class_scores", np.column_stack([classes, background]).max(axis=1))
-
-
 class AnomalyModel:
     """Tells whether an utterance is worse explained by everything known than held-out utterances are.
 
@@ -219,8 +189,8 @@ class AnomalyModel:
     Parameters
     ----------
     held_out_scores : array_like of float, shape (n,)
-        Of utterances that no model was trained on; higher is better explained, see `best_explanations`. With n of
-        them, no p-value is below 1 / (n + 1).
+        Of utterances that no model was trained on; higher is better explained, see `cross_fitting.explanations`. With
+        n of them, no p-value is below 1 / (n + 1).
 
     Raises
     ------

@@ -5,7 +5,7 @@ What cannot be read is left out and listed; the rest is done.
 
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from speechgmm.errors import InputError, SpeechGMMWarning
@@ -14,6 +14,7 @@ from speechgmm.files import sha256
 from speechgmm.manifest import Utterance, quoted
 from speechgmm.parallel import Progress, no_progress
 from speechgmm.verification.cross_fitting import CrossFit
+from speechgmm.verification.enrolment import Speech
 from speechgmm.verification.speaker_store import SpeakerStore
 from speechgmm.verification.store_calibration import calibrate_store, speech_of
 from speechgmm.verification.system import System
@@ -116,33 +117,42 @@ def enrol_audio(
         )
     extraction = store_frames(store, utterances, n_jobs, progress)
     _require_some(extraction)
-    _refuse_enrolled(store, extraction.utterances, label)
-    store.enrol(speech_of(extraction, label, recording_key), n_jobs, progress)
+    keys = recording_keys(extraction.utterances)
+    _refuse_enrolled(store, extraction.utterances, label, keys)
+    store.enrol(speech_of(extraction, label, lambda one: keys[one.id]), n_jobs, progress)
     return extraction.problems
 
 
-def recording_key(utterance: Utterance) -> str:
-    """What names a stretch of a recording, whatever its file is called: the file's SHA-256, start and end."""
-    return f"{sha256(utterance.audio)}:{utterance.start}:{utterance.end}"
+def recording_keys(utterances: Sequence[Utterance]) -> dict[str, str]:
+    """By ids, what names stretches of recordings, whatever files are called: the file's SHA-256, start and end.
+
+    Each file is read once, however many utterances are in it.
+    """
+    digests = {audio: sha256(audio) for audio in {one.audio for one in utterances}}
+    # A start at 0 and none are the same.
+    return {one.id: f"{digests[one.audio]}:{one.start or None}:{one.end}" for one in utterances}
 
 
 def _name(utterance: Utterance, label: str) -> str:
     return utterance.id if label == "id" else utterance.label(label)
 
 
-def _refuse_enrolled(store: SpeakerStore, utterances: Sequence[Utterance], label: str) -> None:
+def _refuse_enrolled(
+    store: SpeakerStore, utterances: Sequence[Utterance], label: str, keys: Mapping[str, str]
+) -> None:
     """Refuse recordings that would count twice, by the ids that people know."""
-    there = {(name, key) for name, known in store.enrolments.items() for key in known.utterances}
-    twice: dict[str, list[str]] = {}
+    there = {(name, key): "" for name, known in store.enrolments.items() for key in known.utterances}
+    twice = []
     for utterance in utterances:
-        own = (_name(utterance, label), recording_key(utterance))
+        own = (_name(utterance, label), keys[utterance.id])
         if own in there:
-            twice.setdefault(own[0], []).append(utterance.id)
-        there.add(own)
-    for name, ids in twice.items():
+            twice.append(f"{utterance.id!r} ({f'as {there[own]!r}' if there[own] else 'enrolled before'})")
+        there.setdefault(own, utterance.id)
+    if twice:
+        more = f" and {len(twice) - 3} more" if len(twice) > 3 else ""
         raise InputError(
-            f"speaker {name!r}: duplicated enrolment: the recordings of {quoted(ids)} would count twice (enrolled "
-            "before, or one recording under two names?)"
+            f"duplicated enrolment: {len(twice)} of {len(utterances)} utterances are the same recording as another "
+            f"of their speaker and would count twice; leave them out: {', '.join(twice[:3])}{more}"
         )
 
 
@@ -165,6 +175,7 @@ def calibrate_audio(
     store : SpeakerStore
         Changed; its `save` keeps that.
     utterances : sequence of Utterance
+        Of those that are one recording under several names the first alone is used, with a warning.
     system, n_folds, n_enrol
         As in `calibrate_store`.
     cohort_utterances : int, optional
@@ -186,7 +197,7 @@ def calibrate_audio(
     _require_some(extraction)
     trials = calibrate_store(
         store,
-        speech_of(extraction, label),
+        _without_copies(extraction, label),
         system,
         n_folds=n_folds,
         n_enrol=n_enrol,
@@ -195,6 +206,23 @@ def calibrate_audio(
         progress=progress,
     )
     return Calibrated(trials, extraction.problems)
+
+
+def _without_copies(extraction: Extraction, label: str) -> dict[str, Speech]:
+    """Utterances by speaker; of those that are one recording, the first alone."""
+    keys = recording_keys(extraction.utterances)
+    firsts: dict[str, str] = {}
+    copies = [name for name, key in keys.items() if firsts.setdefault(key, name) != name]
+    if copies:
+        warnings.warn(
+            f"{len(copies)} utterances are recordings that are there already under other names: {quoted(copies)}; they "
+            "are left out, since a trial of one would have it in its model",
+            SpeechGMMWarning,
+            stacklevel=3,
+        )
+    speech = speech_of(extraction, label)
+    left_out = set(copies)
+    return {name: [one for one in own if one[0] not in left_out] for name, own in speech.items()}
 
 
 def verify_audio(
@@ -264,12 +292,13 @@ def identify_audio(
 
 
 def speakers_heard(store: SpeakerStore) -> set[str]:
-    """Speakers that the background model or the calibration was trained on, as far as their records name them."""
+    """Speakers of the background model, the calibration (as far as their records name them) and the cohort."""
     records = [store.background.record]
     if store.calibration is not None:
         records.append(store.calibration.record)
     named = [record.get("speakers") for record in records]
-    return {name for names in named if isinstance(names, list) for name in names if isinstance(name, str)}
+    heard = {name for names in named if isinstance(names, list) for name in names if isinstance(name, str)}
+    return heard if store.cohort is None else heard.union(store.cohort.speakers, store.cohort.frame_speakers)
 
 
 def _require_some(extraction: Extraction) -> None:

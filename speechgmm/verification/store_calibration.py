@@ -17,8 +17,7 @@ from speechgmm.verification.stored_calibration import StoredCalibration
 from speechgmm.verification.system import System
 from speechgmm.version import __version__
 
-# Of the calibration's training trials: between 0.5 and 0.01, the priors that decisions are made at most often. On
-# held-out background speakers this carries over best.
+# Of the calibration's training trials: between 0.5 and 0.01, the priors that decisions are made at most often.
 PRIOR = 0.1
 # Decimals of held-out explanations that a store keeps.
 DECIMALS = 6

@@ -17,7 +17,7 @@ from speechgmm.metrics.detection import detection_curve
 from speechgmm.metrics.trial_scores import DetectionCurve
 from speechgmm.parallel import Progress, no_progress
 from speechgmm.verification.speaker_store import SpeakerStore
-from speechgmm.verification.store_audio import recording_key, speakers_heard, store_frames
+from speechgmm.verification.store_audio import recording_keys, speakers_heard, store_frames
 from speechgmm.verification.trial_evaluation import USUAL_POINTS, TrialFigures, trial_figures
 from speechgmm.verification.trial_lists import Trial, check_trials
 from speechgmm.verification.verifier import Verifier
@@ -69,8 +69,8 @@ class TrialEvaluation:
 
     @property
     def curve(self) -> DetectionCurve:
-        """Misses and false alarms over all thresholds."""
-        scores = self.scored.scores
+        """Misses and false alarms over all thresholds, on what the figures are of."""
+        scores = self.scored.scores if self.scored.llrs is None else self.scored.llrs
         return detection_curve(scores[self.is_target], scores[~self.is_target])
 
     def to_dict(self) -> dict[str, Any]:
@@ -120,7 +120,7 @@ def score_trials(
         If trials name models or tests that are not there, or none can be scored.
     """
     ids = {one.id for one in utterances}
-    check_trials(trials, {*store.enrolments, *ids}, ids)
+    _check_names(store, trials, ids)
     named = {trial.model for trial in trials} - set(store.enrolments)
     wanted = named | {trial.test for trial in trials}
     extraction = store_frames(store, [one for one in utterances if one.id in wanted], n_jobs, progress)
@@ -178,7 +178,7 @@ def evaluate_trials(
         If an answer is missing or contradicts the speakers, or as `score_trials` and `trial_figures`.
     """
     ids = {one.id for one in utterances}
-    check_trials(trials, {*store.enrolments, *ids}, ids)
+    _check_names(store, trials, ids)
     wanted = {name for trial in trials for name in (trial.model, trial.test)}
     speakers = {one.id: one.label(label) for one in utterances if one.id in wanted}
     _require_answers(trials, speakers, label)
@@ -198,6 +198,15 @@ def evaluate_trials(
         seed=seed,
     )
     return TrialEvaluation(scored, is_target, figures, np.union1d(models, tests).size)
+
+
+def _check_names(store: SpeakerStore, trials: Sequence[Trial], ids: set[str]) -> None:
+    """Refuse trials of models or tests that are not there."""
+    if not store.enrolments and not any(trial.model in ids for trial in trials):
+        raise InputError(
+            "nobody is enrolled in this store; `speechgmm enrol` adds the speakers of the trials"
+        )
+    check_trials(trials, {*store.enrolments, *ids}, ids)
 
 
 def _with_models(store: SpeakerStore, extraction: Extraction, ids: set[str], n_jobs: int) -> SpeakerStore:
@@ -261,7 +270,7 @@ def _warn_of_enrolled_tests(
 ) -> None:
     """Scores of an utterance against a model that it made say nothing of other utterances."""
     # Enrolment of audio knows recordings by their content, that of frames by the ids they were given.
-    keys = {one.id: {one.id, recording_key(one)} for one in utterances}
+    keys = {name: {name, key} for name, key in recording_keys(utterances).items()}
     enrolled = {**keys, **{name: {*enrolment.utterances} for name, enrolment in store.enrolments.items()}}
     same = [trial for trial in trials if keys[trial.test] & enrolled[trial.model]]
     if same:
@@ -277,8 +286,8 @@ def _warn_of_heard(store: SpeakerStore, named: set[str]) -> None:
     """Figures are of speakers whom the store has not heard before."""
     if both := speakers_heard(store) & named:
         warnings.warn(
-            f"{len(both)} speakers of the trials trained the background model or the calibration: {quoted(both)}; "
-            "the figures are not those of new speakers",
+            f"{len(both)} speakers of the trials trained the background model or the calibration, or are the cohort: "
+            f"{quoted(both)}; the figures are not those of new speakers",
             SpeechGMMWarning,
             stacklevel=3,
         )

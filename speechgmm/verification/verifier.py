@@ -5,7 +5,7 @@ reaches log(c_fa / c_miss) - logit(p_target).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -119,6 +119,7 @@ class Verifier:
     Parameters
     ----------
     store : SpeakerStore
+        As it is now; what is enrolled or removed later, another verifier will know.
     system : System, optional
         Default: the one that the store's calibration is of; without a calibration, `System()`. With another system
         scores are not calibrated.
@@ -133,8 +134,8 @@ class Verifier:
     def __init__(self, store: SpeakerStore, system: System | None = None) -> None:
         if not store.enrolments:
             raise InputError("nobody is enrolled in this store; `speechgmm enrol` adds speakers")
-        store.require_whole()
-        self.store = store
+        # Of its own, since models that were made once serve again; this checks that all parts belong together.
+        self.store = replace(store)
         own = None if store.calibration is None else store.calibration.system
         self.system = system or own or System()
         self._calibration = store.calibration if self.system == own else None
