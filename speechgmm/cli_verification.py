@@ -122,7 +122,11 @@ def ubm_command(
 def _adaptation(settings: "Adaptation", relevance_factor: float | None, adapt: str | None) -> "Adaptation":
     if relevance_factor is not None:
         settings = replace(settings, relevance_factor=relevance_factor)
-    return settings if adapt is None else replace(settings, parts=tuple(adapt.split(",")))
+    return (
+        settings
+        if adapt is None
+        else replace(settings, parts=tuple(part.strip() for part in adapt.split(",")))
+    )
 
 
 def _refuse_overwriting(output: Path) -> None:
@@ -257,6 +261,8 @@ def calibrate_command(
     from speechgmm.verification.store_audio import calibrate_audio
     from speechgmm.verification.system import System
 
+    if method == "dense" and top is not None:
+        raise InputError("--top is for the methods top and linear; dense scores by all components")
     chosen: dict[str, Any] = {"method": method, "normalisation": normalisation, "top_n": top_n}
     system = System.from_dict(chosen if top is None else {**chosen, "top": top})
     speakers = load_store(store)

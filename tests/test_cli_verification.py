@@ -92,7 +92,7 @@ def test_ubm_settings_come_from_the_file_and_options_win(voices, tmp_path):
     assert (loaded.background.n_features, loaded.background.ubm.n_components) == (7, 3)
     assert loaded.background.record["settings"]["seed"] == 9
     assert loaded.adaptation == Adaptation(4.0, ("means", "weights"))
-    options = ("-k", 2, "--seed", 1, "--relevance-factor", "inf", "--adapt", "means,variances")
+    options = ("-k", 2, "--seed", 1, "--relevance-factor", "inf", "--adapt", "means, variances")
     done("ubm", voices.background, "-o", tmp_path / "b", "--config", config, *options, "--balance", "speaker")
     loaded = SpeakerStore.load(tmp_path / "b")
     assert loaded.background.ubm.n_components == 2
@@ -221,6 +221,7 @@ def test_a_store_that_does_not_normalise_keeps_no_frames(voices):
         (("--folds", 1), "`n_folds` is 1"),
         (("--method", "slow"), "system `method` is 'slow'; it can be top, dense, linear"),
         (("--normalisation", "adaptive_s"), "adaptive_s needs a `top_n`"),
+        (("--method", "dense", "--top", 5), "--top is for the methods top and linear; dense scores by all"),
         (("--label", "mood"), "has no label 'mood'"),
     ],
 )

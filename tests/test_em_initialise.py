@@ -716,8 +716,8 @@ class TestOddFrames:
             )
         # A mixture is finite, positive (definite), and its weights sum to 1, or it would not have been made.
         assert 1 <= mixture.n_components <= min(n_components, len(np.unique(seen, axis=0)))
-        # No mean can lie outside of the frames; means of whitened frames are turned back in float64. Halves of a component
-        # that was split after the last iteration of EM are a fifth of its deviation away, which is no more than so much.
+        # No mean can lie outside of the frames; means of whitened frames are turned back in float64. Halves of a
+        # component that was split after the last iteration of EM are up to a fifth of its deviation away.
         reach = 1e-6 * (1 + np.abs(seen).max())
         if initialise is split:
             reach = reach + 0.2 * np.ptp(seen, axis=0)

@@ -205,6 +205,25 @@ def test_a_recording_is_known_by_its_content_and_read_once(people):
     assert len(set(keys.values())) == 4
 
 
+def test_speakers_with_one_utterance_are_left_out_of_calibration(voices):
+    store, background = SpeakerStore.load(voices.empty), read_manifest(voices.background)
+    lone = replace(background[0], id="lone", labels={"speaker": "lone"}, start=0.1)
+    with pytest.warns(
+        SpeechGMMWarning, match="^1 of 10 speakers have one utterance only: 'lone'; they are left out"
+    ):
+        result = calibrate_audio(store, [*background, lone])
+    assert result.trials.is_target.sum() == len(BACKGROUND) * N_TAKES
+    assert store.calibration.record["speakers"] == sorted(BACKGROUND)
+
+
+def test_linear_scores_need_means_that_are_adapted(store, people):
+    bare = SpeakerStore.create(store.background, Adaptation(parts=("variances", "weights")))
+    with pytest.raises(
+        InputError, match=r"'linear' scores by adapted means alone, .* adapts variances and weights: all"
+    ):
+        calibrate_audio(bare, people, System("linear"))
+
+
 def test_ids_must_be_distinct(store, people):
     with pytest.raises(
         InputError, match="utterance ids occur twice: 'ann/take 0'; `speechgmm manifest check`"

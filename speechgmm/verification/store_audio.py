@@ -175,7 +175,8 @@ def calibrate_audio(
     store : SpeakerStore
         Changed; its `save` keeps that.
     utterances : sequence of Utterance
-        Of those that are one recording under several names the first alone is used, with a warning.
+        Of those that are one recording under several names the first alone is used, and speakers with a single
+        utterance are left out, each with one warning.
     system, n_folds, n_enrol
         As in `calibrate_store`.
     cohort_utterances : int, optional
@@ -189,15 +190,21 @@ def calibrate_audio(
     Raises
     ------
     InputError
-        If none can be used, or as `calibrate_store`.
+        If none can be used, or the system scores by means that the store does not adapt, or as `calibrate_store`.
     """
-    if cohort_utterances is None and (system or System()).normalisation == "none":
+    system = system or System()
+    if system.method == "linear" and "means" not in store.adaptation.parts:
+        raise InputError(
+            "the method 'linear' scores by adapted means alone, and this store adapts "
+            f"{' and '.join(store.adaptation.parts)}: all scores would be 0; take another method"
+        )
+    if cohort_utterances is None and system.normalisation == "none":
         cohort_utterances = 0
     extraction = store_frames(store, utterances, n_jobs, progress)
     _require_some(extraction)
     trials = calibrate_store(
         store,
-        _without_copies(extraction, label),
+        _of_two_or_more(_without_copies(extraction, label)),
         system,
         n_folds=n_folds,
         n_enrol=n_enrol,
@@ -223,6 +230,19 @@ def _without_copies(extraction: Extraction, label: str) -> dict[str, Speech]:
     speech = speech_of(extraction, label)
     left_out = set(copies)
     return {name: [one for one in own if one[0] not in left_out] for name, own in speech.items()}
+
+
+def _of_two_or_more(speech: dict[str, Speech]) -> dict[str, Speech]:
+    """The speakers who can be enrolled by one utterance and tried by another."""
+    single = {name for name, own in speech.items() if len(own) < 2}
+    if single:
+        warnings.warn(
+            f"{len(single)} of {len(speech)} speakers have one utterance only: {quoted(single)}; they are left out, "
+            "since a trial of their own needs two",
+            SpeechGMMWarning,
+            stacklevel=3,
+        )
+    return {name: own for name, own in speech.items() if name not in single}
 
 
 def verify_audio(
