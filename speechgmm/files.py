@@ -25,7 +25,7 @@ def write_atomically(path: str | Path, content: bytes | str) -> None:
     InputError
         If the place cannot be written; nothing is left behind.
     """
-    path = Path(path)
+    path = _regular(path)
     if isinstance(content, str):
         content = content.encode("utf-8")
     temporary = None
@@ -47,14 +47,22 @@ def write_atomically(path: str | Path, content: bytes | str) -> None:
 
 def require_writable(path: str | Path) -> None:
     """Raise `InputError` unless a file can be written there: better before long work than after it."""
-    path = Path(path)
-    if path.is_dir():
-        raise InputError(f"{path}: cannot be written (it is a folder)")
+    path = _regular(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=path.parent).close()
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def _regular(path: str | Path) -> Path:
+    """Where a file is to be replaced: the end of symbolic links; raises `InputError` for what is no ordinary file."""
+    place = Path(os.path.realpath(path))
+    if place.is_dir():
+        raise InputError(f"{path}: cannot be written (it is a folder)")
+    if place.exists() and not place.is_file():
+        raise InputError(f"{path}: cannot be written (a device or a pipe, which a file would replace)")
+    return place
 
 
 def _umask() -> int:

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from speechgmm.errors import InputError
-from speechgmm.files import canonical_json, inside, sha256, sha256_of_text, write_atomically
+from speechgmm.files import canonical_json, inside, require_writable, sha256, sha256_of_text, write_atomically
 
 
 def test_write_makes_folders_and_replaces(tmp_path):
@@ -78,7 +78,7 @@ def test_readers_never_see_a_part(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("where", "reason"), [("folder", "Is a directory"), ("file/below", "exists|Not a dir")]
+    ("where", "reason"), [("folder", "it is a folder"), ("file/below", "exists|Not a dir")]
 )
 def test_a_place_that_cannot_be_written_is_named(tmp_path, where, reason):
     (tmp_path / "folder").mkdir()
@@ -196,3 +196,20 @@ def test_symbolic_links_may_point_anywhere(tmp_path):
     assert inside(tmp_path / "data", "link/../b.wav") == tmp_path / "data" / "b.wav"
     with pytest.raises(InputError, match="leads out"):
         inside(tmp_path / "data", "link/../../elsewhere/a.wav")
+
+
+@pytest.mark.parametrize("write", [lambda path: write_atomically(path, "new"), require_writable])
+def test_a_device_or_a_pipe_is_not_replaced(write, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(
+        InputError, match=r"pipe: cannot be written \(a device or a pipe, which a file would replace"
+    ):
+        write(tmp_path / "pipe")
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_a_symbolic_link_stays_one(tmp_path):
+    (tmp_path / "file").write_text("old")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    write_atomically(tmp_path / "link", "new")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "file").read_text() == "new"

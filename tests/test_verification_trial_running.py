@@ -15,6 +15,7 @@ from speechgmm.manifest import read_manifest
 from speechgmm.settings import TrainingSettings, read_tables
 from speechgmm.tensor_file import CLASSIFIER, SPEAKERS, kind_of
 from speechgmm.verification.background import Background, UbmSettings
+from speechgmm.verification.cross_fitting import cohort_of
 from speechgmm.verification.settings_file import VerificationSettings, read_verification_settings
 from speechgmm.verification.speaker_store import SpeakerStore
 from speechgmm.verification.store_audio import (
@@ -26,6 +27,7 @@ from speechgmm.verification.store_audio import (
     store_frames,
     verify_audio,
 )
+from speechgmm.verification.store_calibration import speech_of
 from speechgmm.verification.system import System
 from speechgmm.verification.trial_evaluation import trial_figures
 from speechgmm.verification.trial_lists import Trial, read_trials
@@ -248,8 +250,14 @@ def test_speakers_heard_are_those_that_records_name(voices, store):
     for named in (3, "b0", None, [["b0"], 7]):
         assert speakers_heard(SpeakerStore.create(Background(ubm, record={"speakers": named}))) == set()
     # A cohort needs no record.
-    silent = replace(store, calibration=None, background=Background(ubm, store.background.features))
-    assert speakers_heard(silent) == set(store.cohort.speakers) == set(BACKGROUND)
+    speech = speech_of(store_frames(store, read_manifest(voices.background)))
+    silent = replace(
+        store,
+        calibration=None,
+        background=Background(ubm, store.background.features),
+        cohort=cohort_of(store.enroller, speech),
+    )
+    assert speakers_heard(silent) == set(BACKGROUND)
 
 
 def test_a_background_speaker_is_enrolled_with_a_warning(voices):

@@ -8,7 +8,7 @@ import pytest
 
 from speechgmm.audio import read_audio
 from speechgmm.em.adaptation import Adaptation
-from speechgmm.errors import InputError
+from speechgmm.errors import InputError, SpeechGMMWarning
 from speechgmm.features.config import FeatureConfig
 from speechgmm.features.extract import FeatureExtractor
 from speechgmm.metrics.detection import eer
@@ -397,3 +397,14 @@ def test_real_speakers_are_told_apart(speech_data):
     scores = Verifier(store).score(frames * 3, [name for name in names for _ in tests], range(90))
     is_target = np.array([name == own for name in names for own, *_ in tests])
     assert eer(scores[is_target], scores[~is_target]) < 0.2
+
+
+def test_a_warning_where_there_is_far_less_speech_than_the_calibration_knows():
+    frames, ids, _ = made_tests(1)
+    verifier = Verifier(calibrated_store()[0])
+    usual = verifier.store.calibration.record["median_frames"]
+    frames[1] = frames[1][: usual // 4 - 1]
+    with pytest.warns(SpeechGMMWarning, match=f"'{ids[1]}': fewer frames than a quarter of the {usual} that"):
+        verifier.verify(frames, ids, ["anna"] * len(ids))
+    with pytest.warns(SpeechGMMWarning, match=f"'{ids[1]}': fewer frames than a quarter of the {usual} that"):
+        verifier.identify(frames, ids)

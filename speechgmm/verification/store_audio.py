@@ -180,8 +180,7 @@ def calibrate_audio(
     system, n_folds, n_enrol
         As in `calibrate_store`.
     cohort_utterances : int, optional
-        As in `calibrate_store`, but none by default for a system that does not normalise: most of a store's bytes
-        would be frames that nobody reads.
+        As in `calibrate_store`.
     label : str
         What names the speakers.
     n_jobs, progress
@@ -198,8 +197,6 @@ def calibrate_audio(
             "the method 'linear' scores by adapted means alone, and this store adapts "
             f"{' and '.join(store.adaptation.parts)}: all scores would be 0; take another method"
         )
-    if cohort_utterances is None and system.normalisation == "none":
-        cohort_utterances = 0
     extraction = store_frames(store, utterances, n_jobs, progress)
     _require_some(extraction)
     trials = calibrate_store(

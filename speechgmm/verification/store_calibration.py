@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from operator import attrgetter
 from typing import Any
 
+import numpy as np
+
 from speechgmm.errors import InputError
 from speechgmm.features.extract import Extraction
 from speechgmm.manifest import Utterance, quoted
@@ -61,7 +63,7 @@ def calibrate_store(
     """Give a store its cohort and its calibration, from the speakers that its background model was trained on.
 
     The calibration is trained on trials among these speakers that no background model has seen: see `cross_fit`. The
-    cohort comes from all of them.
+    cohort comes from all of them; a store whose system does not normalise keeps none.
 
     Parameters
     ----------
@@ -106,7 +108,9 @@ def calibrate_store(
     )
     scores = trials.scores[system]
     calibration = fit_calibration(scores[trials.is_target], scores[~trials.is_target], PRIOR)
-    store.cohort = cohort_of(store.enroller, speech, n_enrol, cohort_utterances, n_jobs)
+    store.cohort = None
+    if system.normalisation != "none":  # otherwise most of the file would be what nobody reads
+        store.cohort = cohort_of(store.enroller, speech, n_enrol, cohort_utterances, n_jobs)
     store.calibration = StoredCalibration(
         calibration=calibration,
         basis=store.basis(system),
@@ -116,6 +120,7 @@ def calibrate_store(
             "version": __version__,
             "speakers": sorted(speech),
             "utterances": sum(map(len, speech.values())),
+            "median_frames": int(np.median([len(frames) for own in speech.values() for _, frames, _ in own])),
             "n_folds": n_folds,
             "n_enrol": n_enrol,
         },

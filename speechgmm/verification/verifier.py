@@ -4,6 +4,7 @@ Both follow from calibrated log-likelihood ratios, a stated prior and stated cos
 reaches log(c_fa / c_miss) - logit(p_target).
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 
 from speechgmm.em.coordinates import Float64s, Floats
 from speechgmm.em.mixture import log_sum_exp
-from speechgmm.errors import InputError
+from speechgmm.errors import InputError, SpeechGMMWarning
+from speechgmm.manifest import quoted
 from speechgmm.metrics.detection import bayes_threshold
 from speechgmm.model_file import UNKNOWN
 from speechgmm.parallel import Progress, no_progress
@@ -202,6 +204,7 @@ class Verifier:
         point = point or OperatingPoint()
         _require_as_many(frames=frames, utterances=utterances, claims=claims)
         scores = self.score(frames, claims, np.arange(len(frames)), n_jobs, progress)
+        self._warn_of_short(frames, utterances)
         results = []
         for array, name, claim, score in zip(frames, utterances, claims, scores.tolist(), strict=True):
             llr = self._llr(score)
@@ -248,6 +251,7 @@ class Verifier:
         tests = np.repeat(np.arange(len(frames)), len(self.speakers))
         raw = System(self.system.method, self.system.top)
         flat = self._scores([self.system, raw], frames, self.speakers * len(frames), tests, n_jobs, progress)
+        self._warn_of_short(frames, utterances)
         scores, ratios = (one.reshape(len(frames), len(self.speakers)) for one in flat)
         p_values = self._p_values(frames, ratios.max(axis=1))
         return [
@@ -277,6 +281,18 @@ class Verifier:
             n_frames=n_frames,
             p_value=p_value,
         )
+
+    def _warn_of_short(self, frames: Sequence[Floats], utterances: Sequence[str]) -> None:
+        """Warn of utterances so short that the calibration, which knows longer ones, is too sure of them."""
+        usual = 0 if self._calibration is None else self._calibration.record.get("median_frames", 0)
+        short = [name for name, one in zip(utterances, frames, strict=True) if 4 * len(one) < usual]
+        if short:
+            warnings.warn(
+                f"{quoted(short)}: fewer frames than a quarter of the {usual} that trials of the calibration usually "
+                "had; of so little speech ratios and posteriors claim too much",
+                SpeechGMMWarning,
+                stacklevel=3,
+            )
 
     def _llr(self, score: float) -> float | None:
         return None if self._calibration is None else float(self._calibration.calibration.apply([score])[0])
