@@ -473,3 +473,21 @@ def test_a_store_of_real_speech_knows_its_speakers(tmp_path, speech_data):
             row.speaker: loaded.model(row.speaker).log_likelihoods(part).mean() for row in loaded.speakers()
         }
         assert max(fits, key=fits.get) == name
+
+
+def test_of_two_who_change_a_store_at_once_the_second_is_told(tmp_path):
+    made_store(names=("anna",)).save(tmp_path / "store")
+    first, second = (SpeakerStore.load(tmp_path / "store") for _ in range(2))
+    first.remove("anna")
+    first.save(tmp_path / "store")
+    first.save(tmp_path / "store")  # its own file
+    written = (tmp_path / "store").read_bytes()
+    with pytest.raises(
+        InputError, match="another program has changed this store since it was read; nothing is written"
+    ):
+        second.save(tmp_path / "store")
+    assert (tmp_path / "store").read_bytes() == written
+    second.save(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").unlink()
+    with pytest.raises(InputError, match="another program has changed"):
+        second.save(tmp_path / "elsewhere")

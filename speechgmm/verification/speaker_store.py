@@ -1,6 +1,7 @@
 """The speaker store: the background model, all enrolled speakers and how their scores are read, in one file."""
 
 import difflib
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,9 @@ from speechgmm.verification.score_normalisation import refuse_cohort_targets
 from speechgmm.verification.speaker_store_file import Stored, read_store, write_store
 from speechgmm.verification.stored_calibration import Basis, StoredCalibration
 from speechgmm.verification.system import System
+
+# What tells that a file is another one than before: when it was written, how long it is, which it is.
+Stamp = tuple[int, int, int]
 
 
 class SpeakerRow(NamedTuple):
@@ -61,6 +65,8 @@ class SpeakerStore:
     enrolments: dict[str, Enrolment] = field(default_factory=dict)
     cohort: Cohort | None = None
     calibration: StoredCalibration | None = None
+    # The file that this was read from or last written to, and how it was then.
+    _file: tuple[str, Stamp | None] | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.coordinates = self.enroller.coordinates
@@ -89,10 +95,13 @@ class SpeakerStore:
         FormatError
             If it is damaged, of another kind, of a newer version, or says something impossible.
         """
+        before = _stamp(path)  # whoever writes while this reads is seen at the next `save`
         stored = read_store(path)
         enrolments = {enrolment.speaker: enrolment for enrolment in stored.enrolments}
         try:
-            return cls(**(stored._asdict() | {"enrolments": enrolments}))
+            store = cls(**(stored._asdict() | {"enrolments": enrolments}))
+            store._file = os.path.realpath(path), before
+            return store
         except InputError as error:
             raise FormatError(f"{path}: {error} (edited by hand, or damaged?)") from error
 
@@ -107,9 +116,15 @@ class SpeakerStore:
         Raises
         ------
         InputError
-            If the place cannot be written, or parts do not belong together.
+            If the place cannot be written, parts do not belong together, or another program has changed the file
+            since this store was read from it.
         """
         self.require_whole()
+        place = os.path.realpath(path)
+        if self._file is not None and self._file[0] == place and self._file[1] != _stamp(place):
+            raise InputError(
+                f"{path}: another program has changed this store since it was read; nothing is written (run this again)"
+            )
         write_store(
             path,
             Stored(
@@ -121,6 +136,7 @@ class SpeakerStore:
                 calibration=self.calibration,
             ),
         )
+        self._file = place, _stamp(place)
 
     def enrol(self, groups: Mapping[str, Speech], n_jobs: int = 1, progress: Progress = no_progress) -> None:
         """Enrol speakers, or add utterances to those who are enrolled; all of them, or none if one is refused.
@@ -265,3 +281,12 @@ def _require_basis(calibration: StoredCalibration, basis: Basis) -> None:
             f"the calibration is of scores with another {' and another '.join(changed)} than this store has now; "
             "calibrate anew, or set `calibration` to None"
         )
+
+
+def _stamp(path: str | Path) -> Stamp | None:
+    """None where there is no such file."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
