@@ -4,6 +4,7 @@ import hashlib
 import random
 import warnings
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -283,3 +284,19 @@ def test_other_labels_than_speaker():
     enrolment, trials = make_trials(corpus({"a": 3, "b": 3, "c": 4}), "gender", n_enrol=2)
     assert list(enrolment) == ["f", "m"]
     assert len(targets(trials, "f")) == 4 and len(nontargets(trials, "f")) == 2
+
+
+def test_copies_of_a_recording_under_other_names_are_left_out():
+    def spoken(speaker, take, content):
+        name = f"{speaker}{take}"
+        return Utterance(name, f"{name}.wav", labels={"speaker": speaker}, sha256=f"{content:064x}")
+
+    utterances = [spoken(s, take, 10 * (s == "b") + take) for s in "ab" for take in range(4)]
+    copies = [spoken("a", 8, 0), spoken("b", 9, 13)]
+    whole = make_trials(utterances, n_enrol=2)
+    with pytest.warns(SpeechGMMWarning, match="2 utterances are copies of .* left out: 'a8', 'b9'"):
+        assert make_trials([*copies, *utterances], n_enrol=2) == whole
+    # Stretches of one file are no copies.
+    halves = [replace(one, id=f"{one.id}h", start=0.5) for one in utterances]
+    enrolment, trials = make_trials([*utterances, *halves], n_enrol=2)
+    assert len({trial.test for trial in trials} | {u.id for own in enrolment.values() for u in own}) == 16

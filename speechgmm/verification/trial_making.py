@@ -34,7 +34,8 @@ def make_trials(
     Parameters
     ----------
     utterances : iterable of Utterance
-        Ids and stretches of audio must be unique.
+        Ids and stretches of audio must be unique. Of files that are the same, byte by byte, as far as checksums are
+        given, the first by id counts; a warning names the others.
     label : str
         Who speaks.
     n_enrol : int
@@ -71,6 +72,7 @@ def make_trials(
     utterances = list(utterances)
     _check_numbers(n_enrol=n_enrol, per_speaker=per_speaker, nontargets_per_target=nontargets_per_target)
     _refuse_repeats(utterances)
+    utterances = _without_copies(utterances)
     by_speaker: dict[str, list[Utterance]] = {}
     for utterance in utterances:
         by_speaker.setdefault(utterance.label(label), []).append(utterance)
@@ -115,6 +117,27 @@ def _refuse_repeats(utterances: Sequence[Utterance]) -> None:
                 f"utterances {owner!r} and {utterance.id!r} are the same stretch of {utterance.audio}: one could "
                 "enrol a speaker and the other test it"
             )
+
+
+def _without_copies(utterances: Sequence[Utterance]) -> list[Utterance]:
+    """Utterances without copies of a file under another name: one would enrol a speaker and the other test it."""
+    first: dict[tuple[str, float, float | None], str] = {}
+    for one in sorted(utterances, key=lambda utterance: utterance.id):
+        if one.sha256 is not None:
+            first.setdefault((one.sha256, one.start or 0.0, one.end), one.id)
+    kept = [
+        one
+        for one in utterances
+        if one.sha256 is None or first[one.sha256, one.start or 0.0, one.end] == one.id
+    ]
+    if len(kept) < len(utterances):
+        copies = {one.id for one in utterances} - {one.id for one in kept}
+        warn(
+            f"{len(copies)} utterances are copies of others, byte by byte, and left out: {quoted(copies)}",
+            SpeechGMMWarning,
+            stacklevel=3,
+        )
+    return kept
 
 
 def _refuse_leaks(speakers: Iterable[str], background: Iterable[Utterance], label: str) -> None:
