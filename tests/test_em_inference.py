@@ -265,3 +265,16 @@ def test_frames_that_cannot_be_used(function):
     huge[3] = 1e200
     with pytest.raises(InputError, match="so far from every component, that their squares overflow"):
         function(mixture, huge)
+
+
+@pytest.mark.parametrize("covariance_type", TYPES)
+def test_means_of_many_utterances_are_those_of_each_to_the_bit(covariance_type):
+    mixture = mixture_of(covariance_type)
+    rng = np.random.default_rng(1)
+    utterances = [rng.normal(size=(n, 6)).astype(np.float32) for n in (1, 300, SHARD + 5)]
+    expected = [inference.log_likelihoods(mixture, one).mean() for one in utterances]
+    for n_jobs in (1, 2):
+        found = inference.mean_log_likelihoods(mixture, utterances, n_jobs)
+        assert found.tolist() == expected
+    with pytest.raises(InputError, match="`frames` has 5 features; the mixture has 6"):
+        inference.mean_log_likelihoods(mixture, [utterances[0][:, :5]])

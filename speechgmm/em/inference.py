@@ -1,6 +1,6 @@
 """What a mixture says of many frames, in float64: log-likelihoods, posteriors, the most probable components."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,8 @@ from speechgmm.em.coordinates import Coordinates, Float64s, Floats, require_fini
 from speechgmm.em.mixture import LOG_2, Mixture, log_sum_exp, normalised
 from speechgmm.em.moments import moments_of
 from speechgmm.em.projection import Projection, working_coordinates
-from speechgmm.em.sources import SHARD, Shard, as_source
+from speechgmm.em.sources import SHARD, FrameSource, Shard
+from speechgmm.em.statistics import source_for
 from speechgmm.em.terms import block_size, n_terms
 from speechgmm.errors import InputError
 from speechgmm.parallel import one_blas_thread, shard_map
@@ -47,6 +48,21 @@ def log_likelihoods(mixture: Mixture, frames: Any, n_jobs: int = 1) -> Float64s:
     return _answers(mixture, frames, n_jobs, log_sum_exp, (), np.float64)
 
 
+def mean_log_likelihoods(mixture: Mixture, utterances: Sequence[Floats], n_jobs: int = 1) -> Float64s:
+    """Mean log-likelihood per frame of each of many utterances, (n_utterances,) float64.
+
+    The same bits as the means of `log_likelihoods` of each, with the mixture made ready once for all; errors as there.
+    """
+    sources = [source_for(mixture, frames) for frames in utterances]
+    work = partial(_answer_shard, _Densities(mixture), log_sum_exp)
+
+    def mean(source: FrameSource) -> float:
+        return float(np.concatenate([work(numbered) for numbered in enumerate(source.shards())]).mean())
+
+    with one_blas_thread():
+        return np.array(list(shard_map(mean, sources, n_jobs)))
+
+
 def posteriors(mixture: Mixture, frames: Any, n_jobs: int = 1) -> Float64s:
     """Probability of each component given each frame, (n_frames, n_components) float64; rows sum to 1.
 
@@ -76,12 +92,7 @@ def _answers(
     dtype: type,
 ) -> NDArray[Any]:
     """What `answer` makes of the log-densities (n, n_components) of each block, for all frames."""
-    source = as_source(frames)
-    if source.n_features != mixture.n_features:
-        raise InputError(
-            f"`frames` has {source.n_features} features; the mixture has {mixture.n_features} "
-            "(deltas missing, or other settings?)"
-        )
+    source = source_for(mixture, frames)
     result: NDArray[Any] = np.empty((source.n_frames, *shape), dtype)
     with one_blas_thread():
         work = partial(_answer_shard, _Densities(mixture), answer)

@@ -105,18 +105,21 @@ def accumulate(
     InputError
         If the shapes disagree, or coordinates do not suit the kind of covariance.
     """
-    source = _source_for(mixture, frames)
+    source = source_for(mixture, frames)
     if coordinates is None:
         measured = moments(source, n_jobs, covariance=mixture.has_matrices)
         coordinates = measured.coordinates(mixture.covariance_type)
     return EStep(mixture, coordinates).statistics_of(source, n_jobs)
 
 
-def _source_for(mixture: Mixture, frames: Any) -> FrameSource:
-    """Frames as a source, with as many features as the mixture."""
+def source_for(mixture: Mixture, frames: Any) -> FrameSource:
+    """Frames as a source; raises `InputError` unless they have as many features as the mixture."""
     source = as_source(frames)
     if source.n_features != mixture.n_features:
-        raise InputError(f"`frames` has {source.n_features} features; the mixture has {mixture.n_features}")
+        raise InputError(
+            f"`frames` has {source.n_features} features; the mixture has {mixture.n_features} "
+            "(deltas missing, or other settings?)"
+        )
     return source
 
 
@@ -152,7 +155,7 @@ class EStep:
 
     def statistics_of(self, frames: Any, n_jobs: int = 1) -> Statistics:
         """Statistics of frames; arguments, errors and, by default, bits are those of `accumulate`."""
-        source = _source_for(self.mixture, frames)
+        source = source_for(self.mixture, frames)
         exactly = (self._short_exactly and source.n_frames <= BLOCK) or self.projection.too_sharp
         with one_blas_thread():
             parts = shard_map(partial(_accumulate_shard, self, exactly), source.shards(), n_jobs)

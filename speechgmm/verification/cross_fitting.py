@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from speechgmm.em.adaptation import Adaptation
 from speechgmm.em.coordinates import Float64s, Floats
-from speechgmm.em.inference import log_likelihoods
+from speechgmm.em.inference import mean_log_likelihoods
 from speechgmm.em.mixture import Mixture
 from speechgmm.errors import InputError
 from speechgmm.files import sha256_of_text
@@ -165,7 +165,7 @@ def in_order(speech: Speech) -> list[tuple[str, Floats, float]]:
     return sorted(speech, key=lambda one: sha256_of_text(one[0]))
 
 
-def explanations(ubm: Mixture, frames: Sequence[Floats], best_ratios: Float64s) -> Float64s:
+def explanations(ubm: Mixture, frames: Sequence[Floats], best_ratios: Float64s, n_jobs: int = 1) -> Float64s:
     """How well each utterance is explained by the best of all models or the background: what `AnomalyModel` takes.
 
     Parameters
@@ -174,14 +174,15 @@ def explanations(ubm: Mixture, frames: Sequence[Floats], best_ratios: Float64s) 
     frames : sequence of (n_frames, n_features) arrays
     best_ratios : (n_utterances,)
         Each one's highest log-likelihood ratio per frame.
+    n_jobs : int
+        Threads; the result does not depend on it.
 
     Returns
     -------
     (n_utterances,) float64
         Mean log-likelihoods per frame, natural log.
     """
-    background = np.array([log_likelihoods(ubm, one).mean() for one in frames])
-    return np.asarray(background + np.maximum(best_ratios, 0.0))
+    return np.asarray(mean_log_likelihoods(ubm, frames, n_jobs) + np.maximum(best_ratios, 0.0))
 
 
 class _Fold:
@@ -231,7 +232,7 @@ class _Fold:
             found = scorer.score(frames, numbers, utterances, alike, self._n_jobs)
             scores.update(zip(alike, found, strict=True))
         best = scores[raw].reshape(len(tests), len(inside)).max(axis=1)
-        explained = explanations(self._enroller.background.ubm, frames, best)
+        explained = explanations(self._enroller.background.ubm, frames, best, self._n_jobs)
         return CrossFit(scores, named == spoken, named, spoken, explained)
 
 

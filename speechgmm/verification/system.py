@@ -1,6 +1,6 @@
 """A verification system: how trials are scored, and how their scores are normalised."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -169,7 +169,12 @@ class SystemScorer:
         if needed and (self._cohort is None or self._cohort_scorer is None or not len(self._cohort.frames)):
             raise InputError("normalisation needs a cohort's models and utterances, and there are none")
         raw = self._scorer.score(frames, models, tests, n_jobs, progress)
-        cohort = {name: getattr(self, f"_{name}_scores")(frames, models, n_jobs) for name in sorted(needed)}
+        sides: dict[str, Callable[[], Float64s]] = {
+            "model_cohort": lambda: self._model_cohort_scores(models, n_jobs),
+            "test_cohort": lambda: self._test_cohort_scores(frames, n_jobs),
+            "cohort_cohort": lambda: self._cohort_cohort_scores(n_jobs),
+        }
+        cohort = {name: sides[name]() for name in sorted(needed)}
         return [
             normalise_scores(
                 raw,
@@ -182,9 +187,7 @@ class SystemScorer:
             for system in systems
         ]
 
-    def _model_cohort_scores(
-        self, frames: Sequence[Floats], models: NDArray[np.integer[Any]], n_jobs: int
-    ) -> Float64s:
+    def _model_cohort_scores(self, models: NDArray[np.integer[Any]], n_jobs: int) -> Float64s:
         """Each model of the trials against the cohort's utterances; rows of other models are not filled."""
         assert self._cohort is not None
         new = np.setdiff1d(models, np.flatnonzero(self._known))
@@ -195,16 +198,12 @@ class SystemScorer:
         self._known[new] = True
         return self._model_cohort
 
-    def _test_cohort_scores(
-        self, frames: Sequence[Floats], models: NDArray[np.integer[Any]], n_jobs: int
-    ) -> Float64s:
+    def _test_cohort_scores(self, frames: Sequence[Floats], n_jobs: int) -> Float64s:
         """Each utterance against the cohort's models."""
         assert self._cohort_scorer is not None
         return self._cohort_scorer.score_all(frames, n_jobs).T
 
-    def _cohort_cohort_scores(
-        self, frames: Sequence[Floats], models: NDArray[np.integer[Any]], n_jobs: int
-    ) -> Float64s:
+    def _cohort_cohort_scores(self, n_jobs: int) -> Float64s:
         """The cohort's models against its utterances, but for those of their own speakers."""
         assert self._cohort is not None and self._cohort_scorer is not None
         scores = self._cohort_scorer.score_all(self._cohort.frames, n_jobs)

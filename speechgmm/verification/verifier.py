@@ -253,7 +253,7 @@ class Verifier:
         flat = self._scores([self.system, raw], frames, self.speakers * len(frames), tests, n_jobs, progress)
         self._warn_of_short(frames, utterances)
         scores, ratios = (one.reshape(len(frames), len(self.speakers)) for one in flat)
-        p_values = self._p_values(frames, ratios.max(axis=1))
+        p_values = self._p_values(frames, ratios.max(axis=1), n_jobs)
         return [
             self._identification(name, len(array), row, p_value, point)
             for name, array, row, p_value in zip(utterances, frames, scores, p_values, strict=True)
@@ -297,12 +297,12 @@ class Verifier:
     def _llr(self, score: float) -> float | None:
         return None if self._calibration is None else float(self._calibration.calibration.apply([score])[0])
 
-    def _p_values(self, frames: Sequence[Floats], best_ratios: Float64s) -> list[float | None]:
+    def _p_values(self, frames: Sequence[Floats], best_ratios: Float64s, n_jobs: int) -> list[float | None]:
         """How usual each utterance is; None where no held-out utterances were scored alike."""
         held_out = () if self._calibration is None else self._calibration.explanations
         if not held_out:
             return [None] * len(frames)
-        found = explanations(self.store.background.ubm, frames, best_ratios)
+        found = explanations(self.store.background.ubm, frames, best_ratios, n_jobs)
         return [float(value) for value in AnomalyModel(held_out).p_values(found)]
 
     def _scores(
