@@ -87,7 +87,7 @@ def require_numbers(settings: Any, kind: str, whole: Mapping[str, int], real: Se
 def settings_from_table(cls: type[Made], settings: Mapping[str, Any], kind: str) -> Made:
     """Settings of a class from plain values; those not given keep their defaults, unknown ones are refused."""
     known = [setting.name for setting in fields(cls)]  # type: ignore[arg-type]
-    unknown = sorted(set(settings) - set(known))
+    unknown = sorted(set(map(str, settings)) - set(known))
     if unknown:
         raise InputError(f"unknown {kind} setting {unknown[0]!r}; known are {', '.join(known)}")
     return cls(**settings)

@@ -1,7 +1,7 @@
 """A verification system: how trials are scored, and how their scores are normalised."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from speechgmm.em.coordinates import Float64s, Floats
 from speechgmm.em.mixture import Mixture
 from speechgmm.errors import InputError
 from speechgmm.parallel import Progress, no_progress
+from speechgmm.settings import settings_from_table
 from speechgmm.verification.score_normalisation import METHODS as NORMALISATIONS
 from speechgmm.verification.score_normalisation import NEEDS, normalise_scores
 from speechgmm.verification.score_normalisation import Method as Normalisation
@@ -78,11 +79,7 @@ class System:
         """
         if not isinstance(values, Mapping):
             raise InputError(f"a system is {values!r:.80}; it must be a table of its settings")
-        known = [field.name for field in fields(cls)]
-        unknown = sorted(set(map(str, values)) - set(known))
-        if unknown:
-            raise InputError(f"unknown system setting {unknown[0]!r}; known are {', '.join(known)}")
-        return cls(**values)
+        return settings_from_table(cls, values, "system")
 
 
 @dataclass(frozen=True, eq=False)
