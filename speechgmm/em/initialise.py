@@ -184,23 +184,57 @@ def split(
     ----------
     Young et al. (2006), The HTK Book, section 10.6 (mixture splitting).
     """
+    sample = _Sample(frames, n_components, covariance_type, seed, variance_floor, reg_covar, n_jobs)
+    with one_blas_thread():
+        return _grown(sample.as_one_component(), sample, n_components, iterations)
+
+
+def grow(
+    mixture: Mixture,
+    frames: Any,
+    n_components: int,
+    *,
+    seed: int = 0,
+    iterations: int = 3,
+    variance_floor: Float64s | float = 1e-3,
+    reg_covar: float = 0.0,
+    n_jobs: int = 1,
+) -> Mixture:
+    """A mixture with more components, by the splitting that `split` does, from the components that are there.
+
+    Parameters
+    ----------
+    mixture : Mixture
+        Fitted to the frames, or to ones like them.
+    frames, n_components, seed, iterations, variance_floor, reg_covar, n_jobs
+        As in `split`.
+    """
+    sample = _Sample(frames, n_components, mixture.covariance_type, seed, variance_floor, reg_covar, n_jobs)
+    if sample.frames.shape[1] != mixture.n_features:
+        raise InputError(
+            f"`frames` has {sample.frames.shape[1]} features; the mixture has {mixture.n_features}"
+        )
+    with one_blas_thread():
+        return _grown(mixture, sample, n_components, iterations)
+
+
+def _grown(mixture: Mixture, sample: "_Sample", n_components: int, iterations: int) -> Mixture:
+    """Split the heaviest components until there are so many, with some EM iterations at each level."""
     if iterations < 1:
         raise InputError(f"`iterations` is {iterations}; it must be 1 or more")
-    sample = _Sample(frames, n_components, covariance_type, seed, variance_floor, reg_covar, n_jobs)
     wanted = min(int(n_components), len(_first_of_equals(sample.frames)))
     if wanted < n_components:
         _warn_of_few(n_components, wanted)
-    with one_blas_thread():
-        mixture, points = sample.as_one_component(), sample.points()
-        while mixture.n_components < wanted:
-            target = min(2 * mixture.n_components, wanted)
-            head = points.blocks(0, -(-SEEDING_SAMPLE * target // BLOCK))
-            larger = _split_heaviest(mixture, target - mixture.n_components, head, sample)
-            larger = sample.improve(larger, LLOYD_SAMPLE * target, iterations)
-            if larger.n_components <= mixture.n_components:
-                _warn_of_few(n_components, larger.n_components)
-                break
-            mixture = larger
+    points = sample.points()
+    while mixture.n_components < wanted:
+        target = min(2 * mixture.n_components, wanted)
+        head = points.blocks(0, -(-SEEDING_SAMPLE * target // BLOCK))
+        larger = _split_heaviest(mixture, target - mixture.n_components, head, sample)
+        larger = sample.improve(larger, LLOYD_SAMPLE * target, iterations)
+        if larger.n_components <= mixture.n_components:
+            _warn_of_few(n_components, larger.n_components)
+            break
+        mixture = larger
     return mixture
 
 

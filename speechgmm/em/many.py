@@ -1,0 +1,123 @@
+"""Many mixtures at once: the log-likelihood of every frame under each, by one compiled pass."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from speechgmm.em import kernels_many
+from speechgmm.em.coordinates import Coordinates, Float32s, Floats
+from speechgmm.em.mixture import LOG_2, Mixture, log_sum_exp
+from speechgmm.em.moments import moments_of
+from speechgmm.em.projection import Projection
+from speechgmm.em.terms import block_size
+from speechgmm.errors import InputError
+from speechgmm.parallel import one_blas_thread
+
+# Components whose densities are worked on at a time; those of a block of 512 frames then fit in the cache.
+TOGETHER = 256
+
+
+class ManyMixtures:
+    """Mixtures made ready to explain the same frames, in coordinates that they share.
+
+    Parameters
+    ----------
+    mixtures : sequence of Mixture
+        All with the same number of features, and of any number of components.
+    coordinates : Coordinates, optional
+        Default: those that suit all mixtures together, each counting the same.
+
+    Raises
+    ------
+    InputError
+        If there are none, or they have different numbers of features.
+    """
+
+    def __init__(self, mixtures: Sequence[Mixture], coordinates: Coordinates | None = None) -> None:
+        if not mixtures or len({mixture.n_features for mixture in mixtures}) > 1:
+            raise InputError("mixtures scored together must be one or more, all with as many features")
+        type_ = "full" if any(mixture.has_matrices for mixture in mixtures) else "diag"
+        self.mixtures = tuple(mixture.with_type(type_) for mixture in mixtures)
+        self.n_features = self.mixtures[0].n_features
+        self.coordinates = coordinates or moments_of(_joined(self.mixtures)).coordinates(type_)
+        self._kind = self.mixtures[0].type.kind
+        self._block = block_size(self._kind, self.n_features)
+        with one_blas_thread():
+            parts = [Projection.of(mixture, self.coordinates) for mixture in self.mixtures]
+        exact = np.concatenate([part.exact for part in parts])
+        exact[:, -1] -= self.coordinates.log_volume / LOG_2
+        self._projection = Projection(exact, np.concatenate([part.sharpness for part in parts]))
+        self._order = np.argsort(self._projection.sharp)
+        counts = [mixture.n_components for mixture in self.mixtures]
+        self._starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        self._parts = _parts(counts)
+        place = [self.coordinates.origin, 1.0 / self.coordinates.scale]
+        if self.coordinates.transform is not None:  # frames come turned
+            place = [np.zeros(self.n_features), np.ones(self.n_features)]
+        self._place = np.stack(place)
+
+    def log_likelihoods(self, frames: Floats) -> Float32s:
+        """The log-likelihood of each frame under each mixture, natural log.
+
+        In float32 products where those are exact enough: to about 1e-4 nats. The bits of a frame's row depend on no
+        other frame beyond its own utterance.
+
+        Parameters
+        ----------
+        frames : (n_frames, n_features) float32 or float64
+            Finite.
+
+        Returns
+        -------
+        (n_frames, n_mixtures) float32
+        """
+        turned = np.ascontiguousarray(frames)
+        if self.coordinates.transform is not None:
+            turned = self.coordinates.apply(turned)
+        scores = np.empty((len(frames), len(self.mixtures)), np.float32)
+        far = np.zeros(len(frames), np.bool_)
+        with one_blas_thread():
+            kernels_many.log_likelihoods(
+                turned,
+                *self._place.astype(turned.dtype),
+                self._place,
+                self._kind,
+                self._block,
+                self._projection.matrix,
+                self._starts,
+                self._parts,
+                self._projection.sharp[self._order],
+                self._projection.sharp_rows[self._order],
+                far,
+                scores,
+            )
+        plain = np.full(len(frames), True) if self._projection.too_sharp else far
+        if plain.any():
+            scores[plain] = self._plainly(np.asarray(frames)[plain])
+        return scores
+
+    def _plainly(self, frames: Floats) -> Float32s:
+        """The same of a few frames, by the plain equation."""
+        columns = [log_sum_exp(mixture.unchecked_log_densities(frames)) for mixture in self.mixtures]
+        return np.stack(columns, axis=1).astype(np.float32)
+
+
+def _joined(mixtures: Sequence[Mixture]) -> Mixture:
+    """All components in one mixture."""
+    return Mixture(
+        np.concatenate([mixture.weights for mixture in mixtures]) / len(mixtures),
+        np.concatenate([mixture.means for mixture in mixtures]),
+        np.concatenate([mixture.covariances for mixture in mixtures]),
+        mixtures[0].covariance_type,
+    )
+
+
+def _parts(counts: Sequence[int]) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+    """Cut mixtures into runs of at most `TOGETHER` components, or of one mixture."""
+    bounds, n_components = [0], 0
+    for number, count in enumerate(counts):
+        if number > bounds[-1] and n_components + count > TOGETHER:
+            bounds.append(number)
+            n_components = 0
+        n_components += count
+    return np.array([*bounds, len(counts)], np.int64)
