@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from speechgmm.errors import FormatError, InputError, SpeechGMMError, SpeechGMMWarning
     from speechgmm.evaluation import Evaluation, evaluate
     from speechgmm.features import FeatureConfig, FeatureExtractor
-    from speechgmm.manifest import Segment, Utterance, read_manifest, select, write_manifest
+    from speechgmm.manifest import read_manifest, select, write_manifest
     from speechgmm.manifest_build import from_files, from_folders, from_pattern, from_table
     from speechgmm.manifest_check import check, describe
     from speechgmm.manifest_split import split
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from speechgmm.scorer import Decision, Scorer, classify
     from speechgmm.settings import TrainingSettings
     from speechgmm.trainer import Training, train, train_on_frames
+    from speechgmm.utterance import Segment, Utterance
 
 _HOMES = {
     "audio": ("load_audio",),
@@ -31,7 +32,7 @@ _HOMES = {
     "errors": ("FormatError", "InputError", "SpeechGMMError", "SpeechGMMWarning"),
     "evaluation": ("Evaluation", "evaluate"),
     "features": ("FeatureConfig", "FeatureExtractor"),
-    "manifest": ("Segment", "Utterance", "read_manifest", "select", "write_manifest"),
+    "manifest": ("read_manifest", "select", "write_manifest"),
     "manifest_build": ("from_files", "from_folders", "from_pattern", "from_table"),
     "manifest_check": ("check", "describe"),
     "manifest_split": ("split",),
@@ -39,6 +40,7 @@ _HOMES = {
     "scorer": ("Decision", "Scorer", "classify"),
     "settings": ("TrainingSettings",),
     "trainer": ("Training", "train", "train_on_frames"),
+    "utterance": ("Segment", "Utterance"),
 }
 __all__ = [
     "Decision",

@@ -1,149 +1,20 @@
 """Utterances, and the JSON Lines files that list them: read, write, select."""
 
 import json
-import math
 import os
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from numbers import Real
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from speechgmm.errors import FormatError, InputError, SpeechGMMError
 from speechgmm.files import canonical_json, inside, sha256_of_text, write_atomically
+from speechgmm.utterance import UNWRITABLE as UNWRITABLE
+from speechgmm.utterance import Segment as Segment
+from speechgmm.utterance import Utterance as Utterance
+from speechgmm.utterance import quoted as quoted
 
-_FIELDS = ("id", "audio", "start", "end", "labels", "split", "duration", "sha256")
+_FIELDS = ("id", "audio", "start", "end", "labels", "split", "duration", "sha256", "segments")
 _FINGERPRINTED = ("id", "start", "end", "labels", "split", "sha256")
-# Texts go into tables and lists; a lone surrogate (a file name that is not UTF-8) goes into no file at all.
-UNWRITABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
-_SHA256 = re.compile("[0-9a-f]{64}")
-
-
-@dataclass(frozen=True)
-class Segment:
-    """A labelled part of an utterance, such as a phone.
-
-    Attributes
-    ----------
-    start, end : float
-        In seconds from the start of the utterance.
-    label : str
-    """
-
-    start: float
-    end: float
-    label: str
-
-
-@dataclass(frozen=True)
-class Utterance:
-    """A labelled stretch of speech: a whole audio file or a part of one.
-
-    Attributes
-    ----------
-    id : str
-        Names the utterance in scores and messages; unique in its manifest.
-    audio : Path
-        The audio file, ready to open.
-    start, end : float, optional
-        In seconds from the start of the file; None is the file's own start or end.
-    labels : mapping of str to str
-        What is known of it, such as `{"speaker": "george", "word": "seven"}`. Copied.
-    split : str, optional
-        The side it belongs to, such as "train".
-    duration : float, optional
-        Of the utterance, in seconds.
-    sha256 : str, optional
-        Of the audio file, 64 hexadecimal digits.
-
-    Raises
-    ------
-    InputError
-        If a value has the wrong type or cannot be; the message names the utterance and the field.
-    """
-
-    id: str
-    audio: Path
-    start: float | None = None
-    end: float | None = None
-    labels: Mapping[str, str] = field(default_factory=dict, hash=False)
-    split: str | None = None
-    duration: float | None = None
-    sha256: str | None = None
-
-    def __post_init__(self) -> None:
-        _check_text(self, "id", self.id)
-        if not isinstance(self.audio, str | Path):
-            raise _bad(self, "audio", self.audio, "a path")
-        _check_text(self, "audio", str(self.audio))
-        if isinstance(self.audio, str):
-            object.__setattr__(self, "audio", Path(self.audio))
-        for name in ("start", "end", "duration"):
-            value = getattr(self, name)
-            if value is not None:
-                object.__setattr__(self, name, _seconds(self, name, value))
-        if self.start is not None and self.start < 0:
-            raise _bad(self, "start", self.start, "0 seconds or more")
-        if self.end is not None and self.end <= (self.start or 0.0):
-            raise _bad(self, "end", self.end, f"after `start`, which is {self.start or 0.0}")
-        if self.duration is not None and self.duration <= 0:
-            raise _bad(self, "duration", self.duration, "more than 0 seconds")
-        _check_labels(self)
-        if self.split is not None:
-            _check_text(self, "split", self.split)
-        if self.sha256 is not None:
-            if not isinstance(self.sha256, str) or not _SHA256.fullmatch(self.sha256.lower()):
-                raise _bad(self, "sha256", self.sha256, "64 hexadecimal digits")
-            object.__setattr__(self, "sha256", self.sha256.lower())
-
-    def label(self, name: str) -> str:
-        """The value of a label; raises `InputError` where the utterance has none of that name."""
-        if name not in self.labels:
-            raise InputError(
-                f"utterance {self.id!r} has no label {name!r}; it has {quoted(self.labels) or 'none'}"
-            )
-        return self.labels[name]
-
-
-def _bad(utterance: Utterance, name: str, value: object, wanted: str) -> InputError:
-    return InputError(f"utterance {utterance.id!r}: `{name}` is {value!r}; it must be {wanted}")
-
-
-def _check_text(utterance: Utterance, name: str, value: object) -> None:
-    if not isinstance(value, str) or not value:
-        raise _bad(utterance, name, value, "text that is not empty")
-    if UNWRITABLE.search(value):
-        raise _bad(utterance, name, value, "text without control characters or bytes that are not UTF-8")
-
-
-def _check_labels(utterance: Utterance) -> None:
-    if not isinstance(utterance.labels, Mapping):
-        raise _bad(utterance, "labels", utterance.labels, "names with their values")
-    object.__setattr__(utterance, "labels", dict(utterance.labels))
-    for name, value in utterance.labels.items():
-        _check_text(utterance, "labels", name)
-        _check_text(utterance, f"labels.{name}", value)
-
-
-def _seconds(utterance: Utterance, name: str, value: object) -> float:
-    """`value` as a plain float, so that 1, 1.0 and -0.0 cannot write, hash or compare in two ways."""
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise _bad(utterance, name, value, "a number of seconds")
-    try:
-        seconds = float(value) + 0.0
-    except OverflowError:
-        seconds = math.inf
-    if not math.isfinite(seconds):
-        raise _bad(utterance, name, value, "a finite number of seconds")
-    return seconds
-
-
-def quoted(values: Iterable[str], limit: int = 10) -> str:
-    """Sorted names for a message: "'a', 'b' and 3 more"."""
-    names = sorted(set(values))
-    text = ", ".join(map(repr, names[:limit]))
-    return text if len(names) <= limit else f"{text} and {len(names) - limit} more"
 
 
 def audio_folder(path: Path, data_dir: str | Path | None) -> Path:
@@ -197,8 +68,9 @@ def read_manifest(path: str | Path, data_dir: str | Path | None = None) -> list[
     Parameters
     ----------
     path : str or Path
-        Each line has the keys `id` and `audio`, and may have `start`, `end`, `labels`, `split`, `duration`
-        and `sha256`, as in `Utterance`. Audio files are not opened.
+        Each line has the keys `id` and `audio`, and may have `start`, `end`, `labels`, `split`, `duration`,
+        `sha256` and `segments`, as in `Utterance`; a segment is `[start, end, label]`. Audio files are not
+        opened.
     data_dir : str or Path, optional
         The folder that audio paths start from; without it, the manifest's own.
 
@@ -258,10 +130,35 @@ def _parse(line: str, folder: Path) -> Utterance:
                 f"`{name}` is {row[name]!r}; it must be text" if name in row else f"no `{name}`"
             )
     audio = audio_path(folder, row.pop("audio"))
+    if row.get("segments") is not None:
+        row["segments"] = _tiers(row["segments"])
     try:
         return Utterance(audio=audio, **{name: value for name, value in row.items() if value is not None})
     except InputError as error:
         raise FormatError(str(error)) from error
+
+
+def _tiers(value: object) -> dict[str, list[Segment]]:
+    """The segments of a line of a manifest."""
+    if not isinstance(value, dict):
+        raise FormatError(f"`segments` is {value!r}; it must be an object of tiers")
+    tiers: dict[str, list[Segment]] = {}
+    for tier, rows in value.items():
+        if not isinstance(rows, list):
+            raise FormatError(f"`segments.{tier}` is {rows!r}; it must be a list of [start, end, label]")
+        for number, row in enumerate(rows):
+            if not isinstance(row, list) or len(row) != 3:
+                raise FormatError(f"`segments.{tier}[{number}]` is {row!r}; it must be [start, end, label]")
+        tiers[tier] = [Segment(*row) for row in rows]
+    return tiers
+
+
+def _rows(utterance: Utterance) -> dict[str, list[list[float | str]]]:
+    """The segments of an utterance as JSON holds them."""
+    return {
+        tier: [[segment.start, segment.end, segment.label] for segment in segments]
+        for tier, segments in sorted(utterance.segments.items())
+    }
 
 
 def write_manifest(
@@ -290,6 +187,7 @@ def write_manifest(
         row = {name: getattr(utterance, name) for name in _FIELDS}
         row["audio"] = audio.removeprefix(folder).replace(os.sep, "/")
         row["labels"] = dict(sorted(utterance.labels.items()))
+        row["segments"] = _rows(utterance)
         lines.append(
             json.dumps({name: row[name] for name in row if row[name] not in (None, {})}, ensure_ascii=False)
         )
@@ -323,9 +221,14 @@ def require_below(
 def fingerprint(utterances: Iterable[Utterance]) -> str:
     """SHA-256 of what the utterances are, in order, wherever their files lie.
 
-    Covers ids, starts, ends, labels, splits and checksums; not paths, and not durations, which follow.
+    Covers ids, starts, ends, labels, splits, checksums, and segments where there are any; not paths, and not
+    durations, which follow.
     """
-    rows = [{name: getattr(utterance, name) for name in _FINGERPRINTED} for utterance in utterances]
+    rows = []
+    for utterance in utterances:
+        row = {name: getattr(utterance, name) for name in _FINGERPRINTED}
+        # Manifests without segments keep the fingerprint that they had before there were any.
+        rows.append({**row, "segments": _rows(utterance)} if utterance.segments else row)
     return sha256_of_text(canonical_json(rows))
 
 

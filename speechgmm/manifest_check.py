@@ -10,6 +10,7 @@ from speechgmm.errors import InputError
 from speechgmm.files import sha256
 from speechgmm.manifest import Utterance, quoted
 from speechgmm.parallel import Progress, no_progress, parallel_map
+from speechgmm.utterance import BEYOND_TOLERANCE
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,26 @@ def _inspect_all(checksums: Mapping[Path, bool], n_jobs: int, progress: Progress
     return files
 
 
-def _segment_problem(utterance: Utterance, duration: float) -> str | None:
+def _stretch_problem(utterance: Utterance, duration: float) -> str | None:
     start, end = utterance.start or 0.0, utterance.end
     if start < duration and (end is None or end <= duration + END_TOLERANCE):
         return None
     stretch = f"{start:g} s to {'the end' if end is None else f'{end:g} s'}"
     return f"{stretch} is outside of {utterance.audio}, which lasts {duration:.3f} s"
+
+
+def _tier_problems(utterance: Utterance, duration: float) -> Iterator[str]:
+    """Where labelled segments reach beyond the audio there is, whatever `utterance.duration` says."""
+    end = duration if utterance.end is None else min(utterance.end, duration)
+    length = end - (utterance.start or 0.0)
+    for tier, segments in utterance.segments.items():
+        late = [segment for segment in segments if segment.end > length + BEYOND_TOLERANCE]
+        if late:
+            yield (
+                f"{tier}: {len(late)} of {len(segments)} segments reach beyond the audio, the last, "
+                f"{late[-1].label!r}, to {late[-1].end:g} s; there are {length:.3f} s of {utterance.audio} "
+                "(labels of another file, or counted at another sample rate?)"
+            )
 
 
 def check(
@@ -56,7 +71,8 @@ def check(
     """Every problem of a manifest at once, instead of the first one an hour into training.
 
     Looks for missing and unreadable files, checksums that differ, repeated ids, one stretch of audio under
-    several ids, segments outside of their file (by more than 1 ms), and labels that are missing or unknown.
+    several ids, utterances outside of their file (by more than 1 ms), segments that reach beyond the audio (by
+    more than 50 ms), and labels that are missing or unknown.
 
     Parameters
     ----------
@@ -136,8 +152,10 @@ def _file_problems(utterance: Utterance, file: _File) -> Iterator[str]:
             f"{utterance.audio} has the SHA-256 {file.sha256}, the manifest says {utterance.sha256}; "
             "the file was changed, damaged or replaced"
         )
-    if problem := _segment_problem(utterance, file.duration):
+    if problem := _stretch_problem(utterance, file.duration):
         yield problem
+        return
+    yield from _tier_problems(utterance, file.duration)
 
 
 def describe(
@@ -171,7 +189,8 @@ def describe(
     described, problems = [], []
     for utterance in utterances:
         file = files[utterance.audio]
-        if problem := file.problem or _segment_problem(utterance, file.duration):
+        problem = file.problem or _stretch_problem(utterance, file.duration)
+        if problem := problem or next(_tier_problems(utterance, file.duration), None):
             problems.append(f"utterance {utterance.id!r}: {problem}")
             continue
         end = file.duration if utterance.end is None else min(utterance.end, file.duration)

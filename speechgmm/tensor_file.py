@@ -19,7 +19,7 @@ from speechgmm.files import canonical_json, write_atomically
 KEY = "speechgmm"
 CHECKSUM = "checksum"
 # Kinds that commands tell apart before they load what reads them.
-CLASSIFIER, SPEAKERS = "speechgmm classifier", "speechgmm speakers"
+CLASSIFIER, SPEAKERS, PHONES = "speechgmm classifier", "speechgmm speakers", "speechgmm phones"
 Tensors = Mapping[str, NDArray[Any]]
 
 

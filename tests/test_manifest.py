@@ -1,6 +1,8 @@
 """Utterances, and reading, writing, fingerprinting and selecting from manifests."""
 
+import hashlib
 import json
+import math
 import os
 import pickle
 import time
@@ -135,6 +137,127 @@ def test_long_lists_are_cut_in_messages():
     assert quoted(["b", "a", "b"]) == "'a', 'b'"
     assert quoted("abcd", limit=2) == "'a', 'b' and 2 more"
     assert quoted("ab", limit=2) == "'a', 'b'"
+
+
+# Segments
+
+
+def with_segments(**fields):
+    return Utterance("u", "u.wav", **fields)
+
+
+def test_segments_are_copied_into_tuples_of_plain_floats():
+    phones = [Segment(np.float32(0.5), 1, "AA"), Segment(-0.0, 0.25, "B")][::-1]
+    utterance = with_segments(segments={"phones": phones, "words": []})
+    phones.clear()
+    assert utterance.segments == {"phones": (Segment(0.0, 0.25, "B"), Segment(0.5, 1.0, "AA"))}
+    times = [time for segment in utterance.segments["phones"] for time in (segment.start, segment.end)]
+    assert [repr(time) for time in times] == ["0.0", "0.25", "0.5", "1.0"]
+    assert hash(utterance) == hash(with_segments())
+    assert utterance != with_segments()
+
+
+def test_segments_may_have_gaps_and_overlap_and_end_late_by_a_little():
+    phones = [Segment(0.1, 0.5, "A"), Segment(0.4995, 0.9, "B"), Segment(1.0, 2.049, "C")]
+    assert with_segments(segments={"phones": phones}, duration=2.0).segments["phones"] == tuple(phones)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"segments": [1]}, r"utterance 'u': `segments` is \[1\]; it must be names of tiers with their segm"),
+        ({"segments": {"": ()}}, r"`segments` is ''; it must be text that is not empty"),
+        ({"segments": {"phones": "AA"}}, r"`segments.phones` is 'AA'; it must be a sequence of segments"),
+        (
+            {"segments": {"phones": [(0, 1, "A")]}},
+            r"`segments.phones` is \(0, 1, 'A'\); it must be a sequence",
+        ),
+        ({"segments": {"phones": [Segment(0, 1, "")]}}, r"`segments.phones.label` is ''; it must be text"),
+        (
+            {"segments": {"phones": [Segment(0, 1, "a\tb")]}},
+            r"label` is 'a\\tb'; .* without control characters",
+        ),
+        (
+            {"segments": {"phones": [Segment("0", 1, "A")]}},
+            r"`segments.phones.start` is '0'; it must be a number",
+        ),
+        (
+            {"segments": {"phones": [Segment(0, math.nan, "A")]}},
+            r"`segments.phones.end` is nan; it must be a fin",
+        ),
+        (
+            {"segments": {"phones": [Segment(-0.1, 1, "A")]}},
+            r"`segments.phones`: 'A' goes from -0.1 s to 1 s; it m",
+        ),
+        (
+            {"segments": {"phones": [Segment(1, 1, "A")]}},
+            r"goes from 1 s to 1 s; it must start at 0 s or later and",
+        ),
+        (
+            {"segments": {"p": [Segment(0, 1, "A"), Segment(0.9985, 2, "B")]}},
+            r"`segments.p`: 'B' goes from 0.9985 s to 2 s, but what comes before it ends at 1 s; segments must be in",
+        ),
+        (
+            {"segments": {"p": [Segment(0, 1.06, "A")]}, "duration": 1},
+            r"`segments.p`: 'A' goes from 0 s to 1.06 s, but the utterance lasts 1.000 s",
+        ),
+        (
+            {"segments": {"p": [Segment(0, 1.06, "A")]}, "start": 3, "end": 4},
+            r"but the utterance lasts 1.000 s",
+        ),
+    ],
+)
+def test_an_utterance_refuses_segments_that_cannot_be(fields, message):
+    with pytest.raises(InputError, match=message):
+        with_segments(**fields)
+
+
+def test_segments_have_one_form_in_a_manifest(tmp_path):
+    segments = {"words": [Segment(0.0, 0.5, "é")], "phones": [Segment(0.0, 0.1, "A"), Segment(0.1, 0.5, "B")]}
+    utterance = Utterance("a", tmp_path / "a.wav", segments=segments)
+    write_manifest([utterance, Utterance("b", tmp_path / "b.wav")], tmp_path / "m.jsonl")
+    assert (tmp_path / "m.jsonl").read_text("utf-8").splitlines() == [
+        '{"id": "a", "audio": "a.wav", "segments": '
+        '{"phones": [[0.0, 0.1, "A"], [0.1, 0.5, "B"]], "words": [[0.0, 0.5, "é"]]}}',
+        '{"id": "b", "audio": "b.wav"}',
+    ]
+    assert read_manifest(tmp_path / "m.jsonl")[0] == utterance
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ([], r"line 1: `segments` is \[\]; it must be an object of tiers"),
+        ({"phones": {}}, r"line 1: `segments.phones` is {}; it must be a list of \[start, end, label\]"),
+        (
+            {"phones": [[0, 1, "A"], [1, 2]]},
+            r"line 1: `segments.phones\[1\]` is \[1, 2\]; it must be \[start",
+        ),
+        (
+            {"phones": [[0, "1", "A"]]},
+            r"line 1: utterance 'a': `segments.phones.end` is '1'; it must be a num",
+        ),
+        ({"phones": [[0, 1, 7]]}, r"line 1: utterance 'a': `segments.phones.label` is 7; it must be text"),
+        ({"phones": [[2, 1, "A"]]}, r"line 1: utterance 'a': `segments.phones`: 'A' goes from 2 s to 1 s"),
+    ],
+)
+def test_malformed_segments_of_a_manifest_are_named(manifest, value, message):
+    path = manifest({"id": "a", "audio": "a.wav", "segments": value})
+    with pytest.raises(FormatError, match=message):
+        read_manifest(path)
+
+
+@given(
+    lengths=st.lists(st.floats(1e-9, 100), min_size=1, max_size=8),
+    label=st.text(min_size=1).filter(str.isprintable),
+)
+def test_segments_survive_writing_and_reading_to_the_last_digit(tmp_path_factory, lengths, label):
+    folder = tmp_path_factory.mktemp("segments", numbered=True)
+    ends = np.cumsum(lengths).tolist()
+    segments = [Segment(start, end, label) for start, end in zip([0.0, *ends[:-1]], ends, strict=True)]
+    utterance = Utterance("u", folder / "u.wav", segments={label: segments})
+    write_manifest([utterance], folder / "m.jsonl")
+    assert read_manifest(folder / "m.jsonl") == [utterance]
 
 
 # Reading and writing
@@ -350,6 +473,18 @@ def test_the_fingerprint_is_the_same_in_every_release():
 def test_the_fingerprint_changes_with_what_matters(tmp_path, change):
     utterance = full_utterance(tmp_path)
     assert fingerprint([replace(utterance, **change)]) != fingerprint([utterance])
+
+
+def test_the_fingerprint_covers_segments_where_there_are_any():
+    text = (
+        '[{"end":2.0,"id":"é","labels":{"s":"x"},"segments":{"p":[[0.0,0.5,"A"]]},'
+        '"sha256":null,"split":"train","start":1.0}]'
+    )
+    plain = Utterance("é", "a.wav", start=1, end=2, labels={"s": "x"}, split="train")
+    with_one = replace(plain, segments={"p": [Segment(0, 0.5, "A")]})
+    assert fingerprint([with_one]) == hashlib.sha256(text.encode()).hexdigest()
+    assert fingerprint([replace(plain, segments={"p": []})]) == fingerprint([plain])
+    assert fingerprint([replace(plain, segments={"p": [Segment(0, 0.5, "B")]})]) != fingerprint([with_one])
 
 
 def test_the_fingerprint_changes_with_the_order(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from speechgmm.errors import InputError
 from speechgmm.files import sha256
-from speechgmm.manifest import Utterance
+from speechgmm.manifest import Segment, Utterance
 from speechgmm.manifest_build import from_folders
 from speechgmm.manifest_check import check, describe
 
@@ -118,6 +118,30 @@ def test_segments_outside_of_the_file_are_named(good, start, end, stretch):
     )
     assert check([utterance]) == expected
     assert describe([utterance])[1] == expected
+
+
+def test_labelled_segments_beyond_the_audio_are_named(good):
+    # The file lasts 0.5 s, and 50 ms more are allowed: an alignment's last window may reach so far.
+    fits = [Segment(0.0, 0.3, "A"), Segment(0.3, 0.549, "B")]
+    late = [Segment(0.0, 0.3, "A"), Segment(0.56, 0.7, "B"), Segment(0.7, 0.8, "C")]
+    bare = replace(good[0], duration=None)
+    assert check([replace(bare, segments={"phones": fits})]) == []
+    utterance = replace(bare, segments={"phones": late, "words": fits})
+    problem = (
+        f"utterance 'anna/1': phones: 2 of 3 segments reach beyond the audio, the last, 'C', to 0.8 s; there are "
+        f"0.500 s of {bare.audio} (labels of another file, or counted at another sample rate?)"
+    )
+    assert check([utterance]) == [problem]
+    assert describe([utterance, good[1]]) == ([good[1]], [problem])
+    part = replace(bare, start=0.3, segments={"phones": [Segment(0.0, 0.3, "A")]})
+    assert ["1 of 1 segments" in problem and "there are 0.200 s" in problem for problem in check([part])] == [
+        True
+    ]
+
+
+def test_segments_of_an_utterance_outside_of_its_file_are_named_once(good):
+    outside = replace(good[0], duration=None, start=2, segments={"phones": [Segment(0.0, 1.0, "A")]})
+    assert len(check([outside])) == 1
 
 
 def test_every_problem_comes_at_once_in_the_order_of_the_manifest(good, tmp_path):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from speechgmm.corpora import fsdd, speech_commands
+from speechgmm.corpora import fsdd, librispeech, speech_commands, timit
 from speechgmm.corpora.locate import Corpus, corpus_folder
 from speechgmm.errors import SpeechGMMError
 from speechgmm.manifest import Utterance, write_manifest
@@ -24,10 +24,17 @@ class Source(NamedTuple):
 
 MANIFESTS = {
     "fsdd": Source(fsdd.CORPUS, fsdd.utterances, list),
+    "librispeech_phones": Source(
+        librispeech.TRAIN_CLEAN_100, librispeech.phone_utterances, librispeech.phone_split
+    ),
     "speech_commands": Source(speech_commands.CORPUS, speech_commands.utterances, speech_commands.closed_set),
     "speech_commands_verification": Source(
         speech_commands.CORPUS, speech_commands.utterances, speech_commands.verification_split
     ),
+    "speech_commands_phones": Source(
+        speech_commands.CORPUS, speech_commands.phone_utterances, speech_commands.phone_split
+    ),
+    "timit": Source(timit.CORPUS, timit.utterances, timit.phone_split),
 }
 
 

@@ -15,7 +15,10 @@ from pathlib import Path
 
 from speechgmm.corpora.locate import Corpus
 from speechgmm.errors import FormatError, InputError
+from speechgmm.files import sha256_of_text
 from speechgmm.manifest import Utterance, quoted, read_text
+from speechgmm.phones.label_files import read_labels
+from speechgmm.phones.labels import attach
 
 PARTS = (
     *("train-clean-100", "train-clean-360", "train-other-500"),
@@ -35,6 +38,9 @@ TEST_CLEAN = replace(
     example="test-clean/1089/134686/1089-134686-0000.flac",
 )
 FILE_NAME = re.compile(r"(?P<speaker>[0-9]+)-(?P<chapter>[0-9]+)-[0-9]+\.flac")
+# One of each of the three speakers whose phones are known.
+PHONE_TEST_CHAPTERS = frozenset({("19", "198"), ("26", "496"), ("27", "124992")})
+PHONE_DEV_SHARE = 8
 
 
 def utterances(folder: str | Path, parts: Iterable[str] | None = None, text: bool = False) -> list[Utterance]:
@@ -79,6 +85,67 @@ def utterances(folder: str | Path, parts: Iterable[str] | None = None, text: boo
             "is it the folder of LibriSpeech?"
         )
     return found
+
+
+def phone_utterances(folder: str | Path, phones: str | Path | None = None) -> list[Utterance]:
+    """List the utterances whose phones are known, with segments "phones" and "words" and the label `text`.
+
+    Parameters
+    ----------
+    folder : str or Path
+        The corpus's folder.
+    phones : str or Path, optional
+        A table of labels, with paths from that folder; `phones.tsv` in it by default. It is not a part of the
+        corpus: `recipes/librispeech_phones` makes one by forced alignment.
+
+    Returns
+    -------
+    list of Utterance
+        As `utterances` lists them.
+
+    Raises
+    ------
+    InputError, FormatError
+        As `utterances` does, and if the table cannot be read or knows none of the utterances.
+    """
+    table = Path(folder) / "phones.tsv" if phones is None else Path(phones)
+    return attach(utterances(folder, text=True), read_labels(table, "tsv"), missing="drop")
+
+
+def phone_split(utterances: Iterable[Utterance]) -> list[Utterance]:
+    """The parts for phone recognition: speakers 19, 26 and 27, tested on chapters that were not trained on.
+
+    The chapters 19/198, 26/496 and 27/124992 are the test part. Of the others, in the order of the sha256 of
+    their ids, every eighth from the first on is the development part, the rest the training part.
+
+    Parameters
+    ----------
+    utterances : iterable of Utterance
+        From `phone_utterances`.
+
+    Returns
+    -------
+    list of Utterance
+        With split "train", "dev" or "test", in the order given.
+
+    Raises
+    ------
+    InputError
+        If a part is empty.
+    """
+    utterances = list(utterances)
+    tested = {
+        one.id for one in utterances if (one.label("speaker"), one.label("chapter")) in PHONE_TEST_CHAPTERS
+    }
+    others = sorted((one.id for one in utterances if one.id not in tested), key=sha256_of_text)
+    splits = dict.fromkeys(tested, "test") | dict.fromkeys(others, "train")
+    splits |= dict.fromkeys(others[::PHONE_DEV_SHARE], "dev")
+    if missing := {"train", "dev", "test"} - set(splits.values()):
+        raise InputError(
+            f"of {len(utterances)} utterances none is for {quoted(missing)}; the test part is the chapters 19/198, "
+            "26/496 and 27/124992 of train-clean-100"
+        )
+    return [replace(one, split=splits[one.id]) for one in utterances]
 
 
 def _part(folder: Path, genders: Mapping[str, str], text: bool) -> list[Utterance]:

@@ -18,6 +18,8 @@ from speechgmm.corpora.locate import Corpus
 from speechgmm.errors import FormatError, InputError
 from speechgmm.files import sha256_of_text
 from speechgmm.manifest import Utterance
+from speechgmm.phones.label_files import read_labels
+from speechgmm.phones.labels import SILENCES
 
 CORPUS = Corpus(
     name="speech_commands",
@@ -134,11 +136,7 @@ def verification_split(
             f"`n_enrol` is {n_enrol}; it must be 1 or more, and less than `min_files` = {min_files}, "
             "or a speaker has nothing to test"
         )
-    first: dict[str, Utterance] = {}
-    for utterance in utterances:
-        if utterance.sha256 is None:
-            raise InputError(f"utterance {utterance.id!r} has no sha256, which decides the split")
-        first.setdefault(utterance.sha256, utterance)
+    first = _first_of_each_file(utterances)
     speakers = _speakers_with(first.values(), min_files)
     splits, seen = {}, Counter[str]()
     for checksum in sorted(first):
@@ -151,6 +149,85 @@ def verification_split(
             f"every speaker has `min_files` = {min_files} files; none is left for the background"
         )
     return [replace(utterance, split=splits[checksum]) for checksum, utterance in first.items()]
+
+
+def phone_utterances(folder: str | Path, phones: str | Path | None = None) -> list[Utterance]:
+    """List the words whose phones are known, with segments "phones" and "words".
+
+    Parameters
+    ----------
+    folder : str or Path
+        Of the test archive.
+    phones : str or Path, optional
+        A table of labels, with paths from that folder; `phones.tsv` in it by default. It is not a part of the
+        corpus, but made by forced alignment; words that it takes for nothing but silence are left out.
+
+    Returns
+    -------
+    list of Utterance
+        As `utterances` lists them.
+
+    Raises
+    ------
+    InputError, FormatError
+        As `utterances` does, and if the table cannot be read or knows none of the words.
+    """
+    folder = Path(folder)
+    table = folder / "phones.tsv" if phones is None else Path(phones)
+    labels = read_labels(table, "tsv")
+    spoken = {
+        path: tiers
+        for path, tiers in labels.items()
+        if any(segment.label not in SILENCES for segment in tiers["phones"])
+    }
+    paths = [(one, one.audio.relative_to(folder).as_posix()) for one in utterances(folder)]
+    found = [replace(one, segments=spoken[path]) for one, path in paths if path in spoken]
+    if not found:
+        raise InputError(
+            f"{table}: has the phones of none of the words; its paths start like {min(labels)!r}"
+        )
+    return found
+
+
+def phone_split(utterances: Iterable[Utterance]) -> list[Utterance]:
+    """The parts for phone and word recognition, tested on speakers who were not trained on.
+
+    Of the speakers, in the order of the sha256 of their names, the first 70 % (rounded down) are the training
+    part, those up to 80 % the development part, the others the test part. Recordings that are the same file,
+    byte by byte, are kept once: the first.
+
+    Parameters
+    ----------
+    utterances : iterable of Utterance
+        From `phone_utterances`, with their checksums (`speechgmm.manifest_check.describe`).
+
+    Returns
+    -------
+    list of Utterance
+        With split "train", "dev" or "test", in the order given.
+
+    Raises
+    ------
+    InputError
+        If a checksum is missing, or there are fewer than five speakers.
+    """
+    first = _first_of_each_file(utterances)
+    speakers = sorted({one.labels["speaker"] for one in first.values()}, key=sha256_of_text)
+    if len(speakers) < 5:
+        raise InputError(f"there are {len(speakers)} speakers; three parts of them need 5 or more")
+    n_train, n_known = 7 * len(speakers) // 10, 8 * len(speakers) // 10
+    splits = dict.fromkeys(speakers[:n_train], "train") | dict.fromkeys(speakers[n_train:n_known], "dev")
+    return [replace(one, split=splits.get(one.labels["speaker"], "test")) for one in first.values()]
+
+
+def _first_of_each_file(utterances: Iterable[Utterance]) -> dict[str, Utterance]:
+    """Utterances by their checksums; of those of the same file, the first."""
+    first: dict[str, Utterance] = {}
+    for utterance in utterances:
+        if utterance.sha256 is None:
+            raise InputError(f"utterance {utterance.id!r} has no sha256, which decides the split")
+        first.setdefault(utterance.sha256, utterance)
+    return first
 
 
 def _speakers_with(utterances: Iterable[Utterance], min_files: int) -> set[str]:

@@ -326,6 +326,14 @@ class FeatureConfig:
             stop = first + 1
         return first, stop
 
+    def edge_time(self, frame: int) -> float:
+        """The time between a frame and the one before it, in seconds: where a stretch that begins with it begins.
+
+        The inverse of `frame_range`, to half a hop; 0 for the first frame.
+        """
+        middle = self.window_samples / 2 if self.framing == "inside" else 0.0
+        return 0.0 if frame == 0 else ((frame - 0.5) * self.hop_samples + middle) / self.sample_rate
+
     def to_dict(self) -> dict[str, Any]:
         """The settings as plain values."""
         return dataclasses.asdict(self)

@@ -11,7 +11,7 @@ from speechgmm.phones.network import Network
 from speechgmm.phones.passes import AlignmentError
 
 # In nats. Wider ones change no string on read speech.
-DECODING_BEAM = 150.0
+DECODING_BEAM = 100.0
 
 
 class Found(NamedTuple):

@@ -17,15 +17,23 @@ from speechgmm.em.sources import ArraySource, PieceSource
 from speechgmm.em.statistics import EStep, Statistics
 from speechgmm.errors import InputError
 from speechgmm.parallel import Progress, no_progress, one_blas_thread, shard_map
-from speechgmm.phones.graph import Graph, Step, compose
+from speechgmm.phones.first_paths import first_paths
+from speechgmm.phones.graph import Step, compose
 from speechgmm.phones.hmm import HmmSet, left_to_right
-from speechgmm.phones.occupied_frames import METHODS, TOGETHER, Aligned, OccupiedFrames, find, parts
+from speechgmm.phones.occupied_frames import (
+    METHODS,
+    TOGETHER,
+    Aligned,
+    OccupiedFrames,
+    find,
+    find_paths,
+    parts,
+)
 from speechgmm.phones.passes import (
     BEAM,
     AlignmentError,
     Occupancy,
     Path,
-    even_path,
     path_occupancy,
 )
 from speechgmm.settings import require_numbers
@@ -71,7 +79,7 @@ class HmmSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        whole = {name: 1 for name in ("n_components", "start_iterations", "iterations", "last_iterations")}
+        whole = dict.fromkeys(("n_components", "start_iterations", "iterations", "last_iterations"), 1)
         require_numbers(self, "HMM", {**whole, "seed": 0}, ("frames_per_component", "variance_floor"))
         if self.method not in METHODS:
             raise InputError(f"HMM setting `method` is {self.method!r}; it can be {', '.join(METHODS)}")
@@ -159,7 +167,7 @@ def train_hmms(
     with one_blas_thread():
         trainer = HmmTrainer(checked, transcripts, settings, n_jobs, progress)
         flat = left_to_right(dict(n_states), trainer.one_gaussian())
-        return trainer.train(flat, times)
+        return trainer.train(flat, first_paths(trainer.aligned(flat), times))
 
 
 class HmmTrainer:
@@ -198,26 +206,34 @@ class HmmTrainer:
         variance = np.maximum(self._measured.variance, self.floor)
         return Mixture(np.ones(1), self._measured.mean[None], variance[None])
 
-    def train(self, flat: HmmSet, times: Sequence[Sequence[tuple[int, int]]] | None) -> HmmTraining:
-        """From a first guess to the end, mixtures growing on the way."""
+    def train(self, flat: HmmSet, paths: Sequence[Path | AlignmentError]) -> HmmTraining:
+        """From first paths to the end, mixtures growing on the way.
+
+        Parameters
+        ----------
+        flat : HmmSet
+            Its units and states; its mixtures stand where a state has no frame.
+        paths : sequence of Path or AlignmentError
+            One for each utterance, such as `first_paths` or `paths` gives.
+        """
         settings = self.settings
         utterances = self.aligned(flat)
         levels = list(_levels(settings.n_components))
-        self._n_passes = settings.start_iterations + settings.last_iterations
-        self._n_passes += settings.iterations * max(0, len(levels) - 1)
-        hmms = self._first_guess(flat, utterances, times)
-        for _ in range(settings.start_iterations):
-            hmms = self.improved(hmms, utterances)
-        for level in levels:
-            hmms = self.grown(hmms, utterances, level)
-            last = level == levels[-1]
-            for _ in range(settings.last_iterations if last else settings.iterations):
-                hmms = self.improved(hmms, utterances)
-        if not levels:
-            for _ in range(settings.last_iterations):
+        rounds = [settings.start_iterations, *(settings.iterations for _ in levels)]
+        rounds[-1] = settings.last_iterations if levels else settings.start_iterations
+        self._n_passes = sum(rounds)
+        hmms = self._first_guess(flat, utterances, paths)
+        for level, count in zip([1, *levels], rounds, strict=True):
+            if level > 1:
+                hmms = self.grown(hmms, utterances, level)
+            for _ in range(count):
                 hmms = self.improved(hmms, utterances)
         failures = tuple(Failure(*one) for one in sorted(self.failures.items()))
         return HmmTraining(hmms, tuple(self.history), failures)
+
+    def paths(self, hmms: HmmSet) -> list[Path | AlignmentError]:
+        """The best path of each utterance."""
+        return list(find_paths(hmms, self.aligned(hmms), self.settings.beam, self.n_jobs))
 
     def aligned(self, hmms: HmmSet) -> list[Aligned]:
         """The utterances with their graphs."""
@@ -232,10 +248,7 @@ class HmmTrainer:
         self._n_done += 1
         self._progress("training", self._n_done, max(self._n_passes, self._n_done))
         if not n_frames:
-            raise InputError(
-                f"none of {len(utterances)} utterances can be what its transcript says; the first: "
-                f"{next(iter(self.failures.values()))}"
-            )
+            raise self._nothing_aligned(len(utterances))
         return self._maximised(hmms, statistics, stays)
 
     def grown(self, hmms: HmmSet, utterances: Sequence[Aligned], n_components: int) -> HmmSet:
@@ -260,34 +273,28 @@ class HmmTrainer:
         return OccupiedFrames.of([one for one, _ in good], [one for _, one in good], len(hmms.mixtures))
 
     def _first_guess(
-        self,
-        flat: HmmSet,
-        utterances: Sequence[Aligned],
-        times: Sequence[Sequence[tuple[int, int]]] | None,
+        self, flat: HmmSet, utterances: Sequence[Aligned], paths: Sequence[Path | AlignmentError]
     ) -> HmmSet:
-        """One Gaussian for each state, from given times or an even division."""
+        """One Gaussian for each state, from paths."""
         occupancies: list[Occupancy] = []
         frames: list[Floats] = []
-        for number, (own, graph) in enumerate(utterances):
-            try:
-                path = (
-                    even_path(graph, len(own))
-                    if times is None
-                    else timed_path(graph, times[number], len(own))
-                )
-            except AlignmentError as error:
-                self.failures[number] = str(error)
-                continue
-            frames.append(own)
-            occupancies.append(path_occupancy(flat, graph, path))
+        for number, ((own, graph), path) in enumerate(zip(utterances, paths, strict=True)):
+            if isinstance(path, AlignmentError):
+                self.failures[number] = str(path)
+            else:
+                frames.append(own)
+                occupancies.append(path_occupancy(flat, graph, path))
         if not frames:
-            raise InputError(
-                f"none of {len(utterances)} utterances can be what its transcript says; the first: "
-                f"{self.failures[0]}"
-            )
+            raise self._nothing_aligned(len(utterances))
         found = OccupiedFrames.of(frames, occupancies, len(flat.mixtures))
         stays = reduce(add, (one.stays for one in occupancies))
         return self._maximised(flat, self._statistics(flat, found), stays)
+
+    def _nothing_aligned(self, n_utterances: int) -> InputError:
+        return InputError(
+            f"none of {n_utterances} utterances can be what its transcript says; the first: "
+            f"{next(iter(self.failures.values()))}"
+        )
 
     def _expectation(
         self, hmms: HmmSet, utterances: Sequence[Aligned]
@@ -336,29 +343,6 @@ class HmmTrainer:
             probabilities[number] = stays[number] / own.n_frames
         probabilities = np.clip(probabilities, LEAST_PROBABILITY, 1.0 - LEAST_PROBABILITY)
         return hmms.with_mixtures(mixtures, probabilities)
-
-
-def timed_path(graph: Graph, times: Sequence[tuple[int, int]], n_frames: int) -> Path:
-    """The path that divides the frames of each step evenly over the states of its unit.
-
-    Raises
-    ------
-    AlignmentError
-        If times are not those of the steps one after the other, or frames are missing.
-    """
-    if len(times) != len(graph.occurrences):
-        raise AlignmentError(
-            f"there are times of {len(times)} units, and {len(graph.occurrences)} in the transcript"
-        )
-    edges = [0, *(stop for _, stop in times[:-1]), n_frames]
-    if sorted(edges) != edges:
-        raise AlignmentError("the times of its units are not in order, or reach beyond its frames")
-    firsts = np.searchsorted(graph.owners, np.arange(len(times) + 1))
-    states = [
-        first + np.arange(stop - start) * (last - first) // max(stop - start, 1)
-        for first, last, start, stop in zip(firsts[:-1], firsts[1:], edges[:-1], edges[1:], strict=True)
-    ]
-    return Path(0.0, np.concatenate(states).astype(np.int32))
 
 
 def _levels(n_components: int) -> Iterator[int]:

@@ -14,6 +14,8 @@ NEVER = np.float32(-1e30)
 NO_PATH = np.float32(-1e29)
 NUMBERS32 = types.int32[::1]
 TABLE32 = types.int32[:, ::1]
+# Values that are compared side by side.
+WIDE = 64
 
 
 def _grown(table):  # type: ignore[no-untyped-def]
@@ -23,57 +25,83 @@ def _grown(table):  # type: ignore[no-untyped-def]
     return larger
 
 
-def _advance(row, pdfs, lengths, stays, leaves, entries, entered, tokens, records):  # type: ignore[no-untyped-def]
-    """Take all states one frame further; return the best score.
+def _advance(emitted, stays, moves, coming, entered, tokens, records):  # type: ignore[no-untyped-def]
+    """Take all states one frame further.
 
-    `tokens` (n_instances, n_states) hold scores, and `records` by which record their instance was entered.
+    `tokens` (n_states, n_instances) hold scores, and `records` by which record their instance was entered. No branches:
+    the inner loop is over instances side by side.
     """
-    best = NEVER
-    for i in range(len(pdfs)):
-        score, record = tokens[i], records[i]
-        if score[0] == NEVER and entries[i] == NEVER and score.max() == NEVER:
-            continue
-        for s in range(lengths[i] - 1, -1, -1):
-            pdf = pdfs[i, s]
-            value = score[s] + stays[pdf]
-            if s > 0:
-                moved = score[s - 1] + leaves[pdfs[i, s - 1]]
-                if moved > value:
-                    value, record[s] = moved, record[s - 1]
-            elif entries[i] > value:
-                value, record[s] = entries[i], entered[i]
-            value = max(value + row[pdf], NEVER)
-            score[s] = value
-            best = max(best, value)
+    n_states, n_instances = tokens.shape
+    for s in range(n_states - 1, -1, -1):
+        for i in range(n_instances):
+            stayed = tokens[s, i] + stays[s, i]
+            moved = (tokens[s - 1, i] if s > 0 else coming[i]) + moves[s, i]
+            passed = records[s - 1, i] if s > 0 else entered[i]
+            tokens[s, i] = max(max(stayed, moved) + emitted[s, i], NEVER)
+            records[s, i] = passed if moved > stayed else records[s, i]
+
+
+def _best(tokens):  # type: ignore[no-untyped-def]
+    """The best score, found in as many running maxima as a vector holds: one would wait for its last step each time."""
+    maxima, flat = np.full(WIDE, NEVER, np.float32), tokens.ravel()
+    whole = flat.size - flat.size % WIDE
+    for start in range(0, whole, WIDE):
+        for k in range(WIDE):
+            maxima[k] = max(maxima[k], flat[start + k])
+    best = maxima.max()
+    for i in range(whole, flat.size):
+        best = max(best, flat[i])
     return best
 
 
 def _prune(tokens, best, beam):  # type: ignore[no-untyped-def]
     """Give up what lies outside the beam, and measure the rest from the best."""
-    for i in range(len(tokens)):
-        score = tokens[i]
-        for s in range(score.size):
-            value = score[s] - best
-            score[s] = value if value >= -beam else NEVER
+    for s in range(len(tokens)):
+        score = tokens[s]
+        for i in range(score.size):
+            value = score[i] - best
+            score[i] = value if value >= -beam else NEVER
 
 
-def _leave(pdfs, lengths, leaves, tokens, junctions, beam, finest, winners):  # type: ignore[no-untyped-def]
+def _arranged(pdfs, lengths, stays, leaves):  # type: ignore[no-untyped-def]
+    """State by state: mixtures, and log-probabilities of staying and of coming from the state before."""
+    n_instances, n_states = pdfs.shape
+    numbers = np.empty((n_states, n_instances), np.int32)
+    stay, move = np.full(numbers.shape, NEVER, np.float32), np.full(numbers.shape, NEVER, np.float32)
+    for i in range(n_instances):
+        for s in range(n_states):
+            numbers[s, i] = pdfs[i, s]
+            if s < lengths[i]:
+                stay[s, i] = stays[pdfs[i, s]]
+                move[s, i] = leaves[pdfs[i, s - 1]] if s > 0 else np.float32(0.0)
+    return numbers, stay, move
+
+
+def _leave(lengths, outs, tokens, junctions, beam, finest, winners):  # type: ignore[no-untyped-def]
     """The best instance that may be left at each junction, and its score."""
     finest[:] = NEVER
-    for i in range(len(pdfs)):
-        last = lengths[i] - 1
-        if tokens[i, last] >= -beam:
-            value = tokens[i, last] + leaves[pdfs[i, last]]
-            if value > finest[junctions[i]]:
-                finest[junctions[i]], winners[junctions[i]] = value, i
+    for i in range(lengths.size):
+        score = tokens[lengths[i] - 1, i]
+        if score >= -beam and score + outs[i] > finest[junctions[i]]:
+            finest[junctions[i]], winners[junctions[i]] = score + outs[i], i
 
 
-advance, prune, leave, grown = (
+advance, best_of, prune, leave, grown, arranged = (
     njit(**OPTIONS)(_advance),
+    njit(**OPTIONS)(_best),
     njit(**OPTIONS)(_prune),
     njit(**OPTIONS)(_leave),
     njit(**OPTIONS)(_grown),
+    njit(**OPTIONS)(_arranged),
 )
+
+
+def _follow(score, weights, record, coming, entered, first):  # type: ignore[no-untyped-def]
+    """Offer the instances that follow a junction to be entered from it."""
+    for k in range(weights.size):
+        value, old = score + weights[k], coming[first + k]
+        entered[first + k] = record if value > old else entered[first + k]
+        coming[first + k] = max(value, old)
 
 
 def _trace(history, record, path):  # type: ignore[no-untyped-def]
@@ -86,7 +114,7 @@ def _trace(history, record, path):  # type: ignore[no-untyped-def]
     return n_found
 
 
-trace = njit(**OPTIONS)(_trace)
+follow, trace = njit(**OPTIONS)(_follow), njit(**OPTIONS)(_trace)
 
 
 @compiled(
@@ -127,43 +155,50 @@ def decode(  # type: ignore[no-untyped-def]
     (n_units, 2) int32
         Instances, and the number of the frame after the last of each.
     """
-    n_frames, n_instances = len(scores), len(pdfs)
-    tokens = np.full(pdfs.shape, NEVER, np.float32)
-    records = np.full(pdfs.shape, -1, np.int32)
+    n_frames, (n_instances, n_states) = len(scores), pdfs.shape
+    numbers, stay, move = arranged(pdfs, lengths, stays, leaves)
+    outs = np.empty(n_instances, np.float32)
+    for i in range(n_instances):
+        outs[i] = leaves[pdfs[i, lengths[i] - 1]]
+    emitted = np.empty((n_states, n_instances), np.float32)
+    tokens = np.full((n_states, n_instances), NEVER, np.float32)
+    records = np.full((n_states, n_instances), -1, np.int32)
     coming, entered = entries.copy(), np.full(n_instances, -1, np.int32)
     finest, winners = np.empty(firsts.size, np.float32), np.zeros(firsts.size, np.int32)
     history, n_records, offset = np.empty((4096, 3), np.int32), 0, 0.0
     for t in range(n_frames):
-        best = advance(scores[t], pdfs, lengths, stays, leaves, coming, entered, tokens, records)
+        row = scores[t]
+        for s in range(n_states):
+            for i in range(n_instances):
+                emitted[s, i] = row[numbers[s, i]]
+        advance(emitted, stay, move, coming, entered, tokens, records)
+        best = best_of(tokens)
         prune(tokens, best, beam)
         offset += best
-        leave(pdfs, lengths, leaves, tokens, junctions, beam, finest, winners)
         if t == n_frames - 1:
             break
+        leave(lengths, outs, tokens, junctions, beam, finest, winners)
         coming[:] = NEVER
         for junction in range(firsts.size):
-            if finest[junction] < -beam:
+            score = finest[junction]
+            if score < -beam:
                 continue
             winner = winners[junction]
             if n_records == len(history):
                 history = grown(history)
             history[n_records, 0], history[n_records, 1] = winner, t + 1
-            history[n_records, 2] = records[winner, lengths[winner] - 1]
-            row, first = weights[junction], firsts[junction]
-            for k in range(row.size):
-                value = finest[junction] + row[k]
-                if value > coming[first + k]:
-                    coming[first + k], entered[first + k] = value, n_records
+            history[n_records, 2] = records[lengths[winner] - 1, winner]
+            weight, first = weights[junction], firsts[junction]
+            follow(score, weight, n_records, coming, entered, first)
             n_records += 1
     total, winner = NEVER, -1
     for i in range(n_instances):
-        last = lengths[i] - 1
-        value = tokens[i, last] + leaves[pdfs[i, last]] + exits[i]
+        value = tokens[lengths[i] - 1, i] + outs[i] + exits[i]
         if value > total:
             total, winner = value, i
     path = np.empty((n_frames + 1, 2), np.int32)
     if total < NO_PATH:
         return np.float64(NEVER), path[:0].copy()
     path[0, 0], path[0, 1] = winner, n_frames
-    n_found = 1 + trace(history, records[winner, lengths[winner] - 1], path[1:])
+    n_found = 1 + trace(history, records[lengths[winner] - 1, winner], path[1:])
     return offset + total, path[:n_found][::-1].copy()

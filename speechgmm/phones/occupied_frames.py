@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from speechgmm.em.coordinates import Float64s, Floats
+from speechgmm.em.coordinates import Float32s, Float64s, Floats
 from speechgmm.errors import InputError
 from speechgmm.parallel import shard_map
 from speechgmm.phones.graph import Graph, Int32s, Int64s
@@ -14,6 +15,7 @@ from speechgmm.phones.hmm import HmmSet
 from speechgmm.phones.passes import (
     AlignmentError,
     Occupancy,
+    Path,
     best_path,
     log_likelihoods,
     occupancy,
@@ -24,6 +26,7 @@ from speechgmm.phones.passes import (
 TOGETHER = 1 << 19
 
 METHODS = ("viterbi", "baum_welch")
+Result = TypeVar("Result")
 
 
 class Aligned(NamedTuple):
@@ -80,24 +83,36 @@ def find(
     hmms: HmmSet, utterances: Sequence[Aligned], method: str, beam: float, n_jobs: int = 1
 ) -> Iterator[Occupancy | AlignmentError]:
     """What explains each utterance, or why nothing does; computed in parallel, in the order given."""
-    return shard_map(_finder(hmms, method, beam), utterances, n_jobs)
-
-
-def _finder(hmms: HmmSet, method: str, beam: float) -> Callable[[Aligned], Occupancy | AlignmentError]:
     if method not in METHODS:
         raise InputError(f"`method` is {method!r}; it must be one of {', '.join(METHODS)}")
 
-    def explain(utterance: Aligned) -> Occupancy | AlignmentError:
-        frames, graph = utterance
+    def explain(graph: Graph, scores: Float32s) -> Occupancy:
+        if method == "baum_welch":
+            return occupancy(hmms, graph, scores, beam)
+        return path_occupancy(hmms, graph, best_path(hmms, graph, scores, beam))
+
+    return _attempts(explain, hmms, utterances, n_jobs)
+
+
+def find_paths(
+    hmms: HmmSet, utterances: Sequence[Aligned], beam: float, n_jobs: int = 1
+) -> Iterator[Path | AlignmentError]:
+    """The best path of each utterance, or why there is none."""
+    return _attempts(partial(best_path, hmms, beam=beam), hmms, utterances, n_jobs)
+
+
+def _attempts(
+    function: Callable[[Graph, Float32s], Result], hmms: HmmSet, utterances: Sequence[Aligned], n_jobs: int
+) -> Iterator[Result | AlignmentError]:
+    """`function` of the graph and the scores of each utterance, or the error that it ended in."""
+
+    def attempt(utterance: Aligned) -> Result | AlignmentError:
         try:
-            scores = log_likelihoods(hmms, frames)
-            if method == "baum_welch":
-                return occupancy(hmms, graph, scores, beam)
-            return path_occupancy(hmms, graph, best_path(hmms, graph, scores, beam))
+            return function(utterance.graph, log_likelihoods(hmms, utterance.frames))
         except AlignmentError as error:
             return error
 
-    return explain
+    return shard_map(attempt, utterances, n_jobs)
 
 
 def parts(utterances: Sequence[Aligned], n_frames: int = TOGETHER) -> Iterator[Sequence[Aligned]]:

@@ -1,0 +1,287 @@
+"""Which phone a segment is, where its boundaries are known."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from speechgmm.em.coordinates import Float64s, Floats
+from speechgmm.errors import InputError
+from speechgmm.features.config import FeatureConfig
+from speechgmm.files import sha256_of_text
+from speechgmm.metrics.identification import (
+    accuracy,
+    confusion_matrix,
+    per_class,
+    top_confusions,
+    wilson_interval,
+)
+from speechgmm.parallel import Progress, no_progress
+from speechgmm.phones.segment_evidence import (
+    CutUtterance,
+    FrameEvidence,
+    SegmentSettings,
+    VectorEvidence,
+    classes_of,
+)
+from speechgmm.phones.segment_features import frame_ranges
+from speechgmm.scorer import require_utterance
+from speechgmm.utterance import Segment
+
+# Of the frames' log-likelihood, beside 1 for the vector's: neighbouring frames say much the same.
+FRAME_WEIGHTS = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
+# One in so many training utterances is held out to choose the weight.
+HELD_OUT = 5
+
+Utterances = Sequence[Sequence[Segment]]
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentClassifier:
+    """What `train_segment_classifier` makes.
+
+    Attributes
+    ----------
+    phones : tuple of str
+        Sorted.
+    features : FeatureConfig
+        Of the frames.
+    settings : SegmentSettings
+    frame_weight : float
+        Of the frames' evidence where there are both.
+    log_priors : (n_phones,) float64
+    frame_evidence, vector_evidence : FrameEvidence and VectorEvidence, or None
+    """
+
+    phones: tuple[str, ...]
+    features: FeatureConfig
+    settings: SegmentSettings
+    frame_weight: float
+    log_priors: Float64s
+    frame_evidence: FrameEvidence | None
+    vector_evidence: VectorEvidence | None
+
+    def scores(self, frames: Sequence[Floats], segments: Utterances, n_jobs: int = 1) -> Float64s:
+        """Log-likelihoods, weighted, with the log-priors.
+
+        Parameters
+        ----------
+        frames : sequence of (n_frames, n_features) arrays
+            One for each utterance, whole: what lies around a segment is looked at.
+        segments : sequence of sequences of Segment
+            Of each utterance; their labels are not looked at.
+        n_jobs : int
+            Threads; the scores do not depend on it.
+
+        Returns
+        -------
+        (n_segments, n_phones) float64
+            The segments of all utterances one after the other.
+
+        Raises
+        ------
+        InputError
+            If frames or segments are not as in training, or segments reach beyond their frames.
+        """
+        return self.combined(self.evidence(_cut(frames, segments, self.features), n_jobs), self.frame_weight)
+
+    def classify(self, frames: Sequence[Floats], segments: Utterances, n_jobs: int = 1) -> list[str]:
+        """The most probable phone of each segment; arguments and errors as in `scores`."""
+        best = self.scores(frames, segments, n_jobs).argmax(axis=1)
+        return [self.phones[number] for number in best]
+
+    def evidence(
+        self, utterances: Sequence[CutUtterance], n_jobs: int = 1
+    ) -> tuple[Float64s | None, Float64s | None]:
+        """Log-likelihoods of the segments' frames and of their vectors, each (n_segments, n_phones)."""
+        of_frames, of_vectors = (
+            None if part is None else part.log_likelihoods(utterances, n_jobs)
+            for part in (self.frame_evidence, self.vector_evidence)
+        )
+        return of_frames, of_vectors
+
+    def combined(self, evidence: tuple[Float64s | None, Float64s | None], frame_weight: float) -> Float64s:
+        """Scores from the evidence."""
+        of_frames, of_vectors = evidence
+        scores = self.log_priors
+        if of_frames is not None:
+            scores = scores + (of_frames if of_vectors is None else frame_weight * of_frames)
+        return scores if of_vectors is None else scores + of_vectors
+
+
+def train_segment_classifier(
+    frames: Sequence[Floats],
+    segments: Utterances,
+    features: FeatureConfig,
+    settings: SegmentSettings | None = None,
+    *,
+    ids: Sequence[str] | None = None,
+    n_jobs: int = 1,
+    progress: Progress = no_progress,
+) -> SegmentClassifier:
+    """Train a classifier of segments, by the ordinary trainer.
+
+    Parameters
+    ----------
+    frames : sequence of (n_frames, n_features) arrays
+        One for each utterance, such as `FeatureExtractor(features).extract(utterances).frames`.
+    segments : sequence of sequences of Segment
+        Of each utterance, such as `utterance.segments["phones"]`.
+    features : FeatureConfig
+        How the frames were made. Deltas are not needed: `context` and discriminants do their work.
+    settings : SegmentSettings, optional
+    ids : sequence of str, optional
+        Of the utterances; they decide which are held out to choose the weight. Default: their numbers.
+    n_jobs : int
+        Workers; the classifier is the same bits for any number.
+    progress : callable
+
+    Raises
+    ------
+    InputError
+        If there are no segments, the numbers of utterances differ, or segments reach beyond their frames.
+    """
+    settings = settings or SegmentSettings()
+    utterances = _cut(frames, segments, features)
+    ids = [str(number) for number in range(len(frames))] if ids is None else ids
+    if len(ids) != len(frames):
+        raise InputError(f"{len(ids)} `ids` and the frames of {len(frames)} utterances were given")
+    weight = settings.frame_weight
+    if settings.evidence != "both":
+        weight = 1.0
+    elif weight is None:
+        order = sorted(range(len(ids)), key=lambda number: sha256_of_text(ids[number]))
+        held_out = [utterances[number] for number in order[::HELD_OUT]]
+        others = [utterances[number] for number in sorted(set(order) - set(order[::HELD_OUT]))]
+        if not any(one.labels for one in others) or not any(one.labels for one in held_out):
+            raise InputError(
+                f"{len(ids)} utterances are too few to hold some out to choose `frame_weight` by: give the weight"
+            )
+        weight = _best_weight(_train(others, features, settings, n_jobs, progress), held_out, n_jobs)
+    return replace(_train(utterances, features, settings, n_jobs, progress), frame_weight=weight)
+
+
+def _best_weight(classifier: SegmentClassifier, utterances: Sequence[CutUtterance], n_jobs: int) -> float:
+    """The weight of the frames' evidence with the most segments right; of several, the least."""
+    truth = np.array([label for one in utterances for label in one.labels])
+    evidence, names = classifier.evidence(utterances, n_jobs), np.array(classifier.phones)
+    decided = [names[classifier.combined(evidence, weight).argmax(axis=1)] for weight in FRAME_WEIGHTS]
+    return FRAME_WEIGHTS[int(np.argmax([np.sum(one == truth) for one in decided]))]
+
+
+def _train(
+    utterances: Sequence[CutUtterance],
+    features: FeatureConfig,
+    settings: SegmentSettings,
+    n_jobs: int,
+    progress: Progress,
+) -> SegmentClassifier:
+    phones = tuple(sorted({label for one in utterances for label in one.labels}))
+    of_frames = of_vectors = None
+    if settings.evidence != "vectors":
+        of_frames = FrameEvidence.trained(utterances, phones, settings, n_jobs, progress)
+    if settings.evidence != "frames":
+        of_vectors = VectorEvidence.trained(utterances, phones, settings, n_jobs, progress)
+    counts = np.ones(len(phones))
+    if settings.priors == "training":
+        counts = np.bincount(classes_of(utterances, phones)).astype(np.float64)
+    log_priors = np.log(counts / counts.sum())
+    return SegmentClassifier(phones, features, settings, 1.0, log_priors, of_frames, of_vectors)
+
+
+def _cut(frames: Sequence[Floats], segments: Utterances, features: FeatureConfig) -> list[CutUtterance]:
+    """Utterances with the frames of each of their segments."""
+    if len(frames) != len(segments) or not any(segments):
+        raise InputError(
+            f"the frames of {len(frames)} utterances and the segments of {len(segments)} were given; there must be as "
+            "many, with one segment or more"
+        )
+    utterances = []
+    for number, (array, parts) in enumerate(zip(frames, segments, strict=True)):
+        checked = require_utterance(array, number, features.n_features)
+        try:
+            ranges = frame_ranges(parts, features, len(checked))
+        except InputError as error:
+            raise InputError(f"utterance {number}: {error}") from error
+        utterances.append(CutUtterance(checked, ranges, tuple(segment.label for segment in parts)))
+    return utterances
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentEvaluation:
+    """How many segments were decided right.
+
+    Attributes
+    ----------
+    accuracy : float
+        A fraction, of all segments.
+    interval : (float, float)
+        95 % (Wilson); it takes segments as independent, which those of one speaker are not.
+    balanced_accuracy : float
+        The mean of each phone's own accuracy: rare phones count as much as common ones.
+    n_segments : int
+    confusions : tuple of (truth, decided, count)
+        The most frequent first.
+    manners : tuple of str
+        Classes of phones; empty where none were given.
+    manner_matrix : (n_manners, n_manners) int64
+        [i, j]: segments of class i that were decided to be of class j.
+    decided : tuple of str
+    """
+
+    accuracy: float
+    interval: tuple[float, float]
+    balanced_accuracy: float
+    n_segments: int
+    confusions: tuple[tuple[str, str, int], ...]
+    manners: tuple[str, ...] = ()
+    manner_matrix: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 0), np.int64))
+    decided: tuple[str, ...] = ()
+
+
+def evaluate_segments(
+    classifier: SegmentClassifier,
+    frames: Sequence[Floats],
+    segments: Utterances,
+    manner: Mapping[str, str] | None = None,
+    n_jobs: int = 1,
+) -> SegmentEvaluation:
+    """Classify segments and compare the decisions with their labels.
+
+    Parameters
+    ----------
+    classifier : SegmentClassifier
+    frames, segments, n_jobs
+        As in `SegmentClassifier.scores`. A segment of a phone that the classifier does not know counts as wrong.
+    manner : mapping of str to str, optional
+        The class of each phone, such as `phone_set("arpabet").manner`, for confusions by class.
+
+    Raises
+    ------
+    InputError
+        As `SegmentClassifier.scores`, or if a phone has no class.
+    """
+    truth = [segment.label for one in segments for segment in one]
+    decided = classifier.classify(frames, segments, n_jobs)
+    right = sum(a == b for a, b in zip(truth, decided, strict=True))
+    recalls = [one.recall for one in per_class(truth, decided, sorted(set(truth)))]
+    manners: list[str] = []
+    matrix = np.zeros((0, 0), np.int64)
+    if manner is not None:
+        if without := sorted({*truth, *decided} - set(manner)):
+            raise InputError(
+                f"`manner` has no class for the phone {without[0]!r} (labels of another phone set?)"
+            )
+        manners = sorted({manner[one] for one in (*truth, *decided)})
+        matrix = confusion_matrix([manner[one] for one in truth], [manner[one] for one in decided], manners)
+    return SegmentEvaluation(
+        accuracy=accuracy(truth, decided),
+        interval=wilson_interval(right, len(truth)),
+        balanced_accuracy=float(np.mean(recalls)),
+        n_segments=len(truth),
+        confusions=tuple((str(a), str(b), n) for a, b, n in top_confusions(truth, decided)),
+        manners=tuple(manners),
+        manner_matrix=matrix,
+        decided=tuple(decided),
+    )

@@ -1,0 +1,255 @@
+"""The two kinds of evidence on which phone a segment is: the mixtures of its frames, and those of its vector."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from speechgmm.em.coordinates import Float32s, Float64s, Floats
+from speechgmm.em.inference import log_likelihoods
+from speechgmm.em.mixture import Mixture
+from speechgmm.errors import InputError
+from speechgmm.parallel import Progress
+from speechgmm.phones.segment_features import (
+    AROUND,
+    Ints,
+    discriminants,
+    numbered_parts,
+    segment_vectors,
+    with_neighbours,
+)
+from speechgmm.settings import TrainingSettings, require_numbers, settings_from_table
+from speechgmm.trainer import train_on_frames
+
+FRAME_MIXTURES = TrainingSettings(n_components=24, variance_floor=0.05)
+VECTOR_MIXTURES = TrainingSettings(n_components=1, covariance_type="full", variance_floor=0.05)
+
+
+@dataclass(frozen=True)
+class SegmentSettings:
+    """How segments are told apart.
+
+    Parameters
+    ----------
+    evidence : {"both", "frames", "vectors"}
+        Sums of the frames' log-likelihoods, the log-likelihood of the segment's vector, or both.
+    frame_weight : float, optional
+        Weight of the frames' evidence beside the vector's. Without it, the best of `FRAME_WEIGHTS` on every fifth
+        training utterance, with models of the others.
+    n_parts : int
+        Equal parts of a segment whose frames have mixtures of their own; 1 is one mixture a phone.
+    context : int
+        Frames to either side that are joined to a frame.
+    n_dimensions : int
+        Discriminants that frames are reduced to, at most their number of values; 0 leaves them as they are.
+    frame_mixtures : TrainingSettings
+        Of each part of each phone.
+    vector_parts : int
+        See `segment_vectors`.
+    around : tuple of (int, int)
+        See `segment_vectors`.
+    vector_dimensions : int
+        Discriminants of the vectors; 0 leaves them as they are.
+    vector_mixtures : TrainingSettings
+    priors : {"training", "equal"}
+        Of the phones: in proportion to their training segments, or all the same.
+    """
+
+    evidence: Literal["both", "frames", "vectors"] = "both"
+    frame_weight: float | None = None
+    n_parts: int = 3
+    context: int = 6
+    n_dimensions: int = 39
+    frame_mixtures: TrainingSettings = FRAME_MIXTURES
+    vector_parts: int = 3
+    around: tuple[tuple[int, int], ...] = AROUND
+    vector_dimensions: int = 39
+    vector_mixtures: TrainingSettings = VECTOR_MIXTURES
+    priors: Literal["training", "equal"] = "training"
+
+    def __post_init__(self) -> None:
+        whole = {"n_parts": 1, "context": 0, "n_dimensions": 0, "vector_parts": 0, "vector_dimensions": 0}
+        require_numbers(self, "segment", whole, () if self.frame_weight is None else ("frame_weight",))
+        for name, choices in (
+            ("evidence", ("both", "frames", "vectors")),
+            ("priors", ("training", "equal")),
+        ):
+            if getattr(self, name) not in choices:
+                raise InputError(
+                    f"segment setting `{name}` is {getattr(self, name)!r}; it can be {', '.join(choices)}"
+                )
+
+    @classmethod
+    def from_dict(cls, settings: Mapping[str, Any]) -> "SegmentSettings":
+        """Settings from plain values, such as a TOML table; those not given keep their defaults."""
+        table = dict(settings)
+        for name in ("frame_mixtures", "vector_mixtures"):
+            if isinstance(table.get(name), Mapping):
+                table[name] = TrainingSettings.from_dict(table[name])
+        if "around" in table:
+            table["around"] = tuple((int(low), int(high)) for low, high in table["around"])
+        return settings_from_table(cls, table, "segment")
+
+
+@dataclass(frozen=True, eq=False)
+class CutUtterance:
+    """The frames of an utterance, the range of each of its segments (n_segments, 2), and their labels."""
+
+    frames: Floats
+    ranges: Ints
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """An origin and a matrix to multiply with."""
+
+    mean: Float64s
+    matrix: Float64s
+
+    def of(self, frames: Floats) -> Float32s:
+        """The frames less the origin, (n_frames, n_dimensions)."""
+        return np.asarray((frames - self.mean) @ self.matrix, np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class FrameEvidence:
+    """A mixture for each part of each phone, and what frames go through before.
+
+    Parameters
+    ----------
+    settings : SegmentSettings
+    projection : Projection or None
+    mixtures : tuple of tuple of Mixture
+        By phone and part.
+    """
+
+    settings: SegmentSettings
+    projection: Projection | None
+    mixtures: tuple[tuple[Mixture, ...], ...]
+
+    @classmethod
+    def trained(
+        cls,
+        utterances: Sequence[CutUtterance],
+        phones: Sequence[str],
+        settings: SegmentSettings,
+        n_jobs: int,
+        progress: Progress,
+    ) -> "FrameEvidence":
+        """Fit to utterances; a part that has no frame in any of them takes those of the whole phone."""
+        projection, n_parts = None, settings.n_parts
+        if settings.n_dimensions:
+            values = utterances[0].frames.shape[1] * (2 * settings.context + 1)
+            pieces = _classed_parts(utterances, phones, settings)
+            n = min(settings.n_dimensions, values)
+            projection = Projection(*discriminants(pieces, len(phones) * n_parts, n))
+        frames, segment, part = _frames_of(utterances, settings, projection)
+        phone = classes_of(utterances, phones)[segment]
+        rows, labels = [], []
+        for number, name in enumerate(phones):
+            own = phone == number
+            for place in range(n_parts):
+                chosen = own & (part == place)
+                rows.append(frames[chosen if chosen.any() else own])
+                labels.append(f"{name} {place + 1}/{n_parts}")
+        training = train_on_frames(
+            rows, labels, "phone part", settings=settings.frame_mixtures, n_jobs=n_jobs, progress=progress
+        )
+        found = dict(zip(training.model.labels, training.model.mixtures, strict=True))
+        mixtures = [found[label] for label in labels]
+        firsts = range(0, len(mixtures), n_parts)
+        return cls(settings, projection, tuple(tuple(mixtures[one : one + n_parts]) for one in firsts))
+
+    def log_likelihoods(self, utterances: Sequence[CutUtterance], n_jobs: int) -> Float64s:
+        """Sums over the frames of each segment, (n_segments, n_phones)."""
+        n_segments = sum(len(one.ranges) for one in utterances)
+        result = np.zeros((n_segments, len(self.mixtures)))
+        frames, segment, part = _frames_of(utterances, self.settings, self.projection)
+        for place in range(self.settings.n_parts):
+            chosen = np.flatnonzero(part == place)
+            if not chosen.size:  # segments of a frame or two have no frame in some parts
+                continue
+            for phone, mixtures in enumerate(self.mixtures):
+                values = log_likelihoods(mixtures[place], frames[chosen], n_jobs)
+                result[:, phone] += np.bincount(segment[chosen], values, n_segments)
+        return result
+
+
+@dataclass(frozen=True, eq=False)
+class VectorEvidence:
+    """A mixture for each phone, of one vector for each segment, and what vectors go through before."""
+
+    settings: SegmentSettings
+    projection: Projection | None
+    mixtures: tuple[Mixture, ...]
+
+    @classmethod
+    def trained(
+        cls,
+        utterances: Sequence[CutUtterance],
+        phones: Sequence[str],
+        settings: SegmentSettings,
+        n_jobs: int,
+        progress: Progress,
+    ) -> "VectorEvidence":
+        """Fit to the segments of utterances."""
+        vectors, classes, projection = _vectors_of(utterances, settings), classes_of(utterances, phones), None
+        if settings.vector_dimensions:
+            n = min(settings.vector_dimensions, vectors.shape[1])
+            projection = Projection(*discriminants([(vectors, classes)], len(phones), n))
+            vectors = projection.of(vectors)
+        rows = [vectors[classes == number] for number in range(len(phones))]
+        training = train_on_frames(
+            rows, phones, "phone", settings=settings.vector_mixtures, n_jobs=n_jobs, progress=progress
+        )
+        return cls(settings, projection, training.model.mixtures)
+
+    def log_likelihoods(self, utterances: Sequence[CutUtterance], n_jobs: int) -> Float64s:
+        """Of the vector of each segment, (n_segments, n_phones)."""
+        vectors = _vectors_of(utterances, self.settings)
+        if self.projection is not None:
+            vectors = self.projection.of(vectors)
+        return np.stack([log_likelihoods(mixture, vectors, n_jobs) for mixture in self.mixtures], axis=1)
+
+
+def classes_of(utterances: Sequence[CutUtterance], phones: Sequence[str]) -> Ints:
+    """The number of the phone of each segment; all must be among `phones`."""
+    numbers = {phone: number for number, phone in enumerate(phones)}
+    return np.array([numbers[label] for one in utterances for label in one.labels], np.intp)
+
+
+def _parts_of(one: CutUtterance, settings: SegmentSettings) -> tuple[Float32s, Ints, Ints]:
+    """The frames of an utterance's segments with their neighbours, the number of their segment, their part of it."""
+    rows, segments, parts = numbered_parts(one.ranges, settings.n_parts)
+    return with_neighbours(one.frames, settings.context)[rows], segments, parts
+
+
+def _classed_parts(
+    utterances: Sequence[CutUtterance], phones: Sequence[str], settings: SegmentSettings
+) -> Iterator[tuple[Float32s, Ints]]:
+    """An utterance at a time, for frames with their neighbours are many times as large: frames, and a class each."""
+    for one in utterances:
+        frames, segments, parts = _parts_of(one, settings)
+        yield frames, classes_of([one], phones)[segments] * settings.n_parts + parts
+
+
+def _frames_of(
+    utterances: Sequence[CutUtterance], settings: SegmentSettings, projection: Projection | None
+) -> tuple[Float32s, Ints, Ints]:
+    """All frames of segments as the mixtures see them, the number of their segment, their part of it."""
+    values, segments, parts, first = [], [], [], 0
+    for one in utterances:
+        frames, segment, part = _parts_of(one, settings)
+        values.append(frames if projection is None else projection.of(frames))
+        segments.append(segment + first)
+        parts.append(part)
+        first += len(one.ranges)
+    return np.concatenate(values), np.concatenate(segments), np.concatenate(parts)
+
+
+def _vectors_of(utterances: Sequence[CutUtterance], settings: SegmentSettings) -> Floats:
+    """The vectors of the segments of all utterances."""
+    parts, around = settings.vector_parts, settings.around
+    return np.concatenate([segment_vectors(one.frames, one.ranges, parts, around) for one in utterances])
