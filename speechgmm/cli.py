@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from speechgmm import cli_manifest, cli_trials
+from speechgmm import cli_manifest, cli_phones, cli_trials
+from speechgmm.cli_align import align_command
 from speechgmm.cli_features import features_command
 from speechgmm.cli_shared import (
     Audio,
@@ -45,6 +46,8 @@ app.command("calibrate")(calibrate_command)
 app.command("enrol")(enrol_command)
 app.command("verify")(verify_command)
 app.add_typer(cli_trials.app, name="trials")
+app.add_typer(cli_phones.app, name="phones")
+app.command("align")(align_command)
 
 # The figures of a class, as `trainer.ClassReport` has them.
 CLASS_COLUMNS = (
@@ -249,11 +252,15 @@ def inspect_command(
     model: ModelFile,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
-    """Say what is inside a model file or a speaker store."""
+    """Say what is inside a model file, a speaker store or a phone recogniser."""
+    from speechgmm.tensor_file import PHONES, kind_of
+
     if _is_speaker_store(model):
         from speechgmm.cli_speakers import describe
 
         describe(model, as_json)
+    elif kind_of(model) == PHONES:
+        cli_phones.describe(model, as_json)
     else:
         _inspect(model, as_json)
 

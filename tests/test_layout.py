@@ -145,6 +145,7 @@ ORDER = (
     "phones.recogniser_training",
     "phones.tuning",
     "phones.speaker_adaptation",
+    "phones.vocal_tract",
     "phones.word_classifier",
     "phones.recognition",
     "phones",

@@ -9,7 +9,7 @@ from speechgmm.em.coordinates import Coordinates, Float32s, Floats
 from speechgmm.em.mixture import LOG_2, Mixture, log_sum_exp
 from speechgmm.em.moments import moments_of
 from speechgmm.em.projection import Projection
-from speechgmm.em.terms import block_size
+from speechgmm.em.terms import LOG2_OF_NOTHING, block_size
 from speechgmm.errors import InputError
 from speechgmm.parallel import one_blas_thread
 
@@ -99,7 +99,8 @@ class ManyMixtures:
     def _plainly(self, frames: Floats) -> Float32s:
         """The same of a few frames, by the plain equation."""
         columns = [log_sum_exp(mixture.unchecked_log_densities(frames)) for mixture in self.mixtures]
-        return np.stack(columns, axis=1).astype(np.float32)
+        # What float32 cannot hold is no likelihood at all.
+        return np.maximum(np.stack(columns, axis=1), LOG2_OF_NOTHING).astype(np.float32)
 
 
 def _joined(mixtures: Sequence[Mixture]) -> Mixture:

@@ -59,7 +59,7 @@ def decode(hmms: HmmSet, network: Network, scores: Float32s, beam: float = DECOD
     Raises
     ------
     AlignmentError
-        If no string of units fits into so few frames.
+        If no string of units fits into so few frames, or a frame is so far from all mixtures that none explains it.
     InputError
         If the beam is not positive.
     """
@@ -77,7 +77,9 @@ def decode(hmms: HmmSet, network: Network, scores: Float32s, beam: float = DECOD
         if len(path):
             break
     else:
-        raise AlignmentError(f"no unit fits into the {len(scores)} frames of the utterance")
+        raise AlignmentError(
+            f"no unit fits into the {len(scores)} frames of the utterance (too few, or unlike anything known?)"
+        )
     firsts = [0, *path[:-1, 1].tolist()]
     names = [network.units[network.instances[instance]] for instance in path[:, 0]]
     found = zip(names, firsts, path[:, 1].tolist(), strict=True)

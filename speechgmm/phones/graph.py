@@ -130,7 +130,7 @@ class _Builder:
         exits = np.full(len(self._pdfs), -np.inf)
         for state, weight in ends:
             exits[state] = weight
-        arcs = [arc for own in self._arcs for arc in own]
+        arcs = [arc for own in self._arcs for arc in sorted(own)]
         return Graph(
             pdfs=np.array(self._pdfs, np.int32),
             starts=np.cumsum([0, *map(len, self._arcs)], dtype=np.int64),

@@ -29,13 +29,7 @@ from speechgmm.phones.occupied_frames import (
     find_paths,
     parts,
 )
-from speechgmm.phones.passes import (
-    BEAM,
-    AlignmentError,
-    Occupancy,
-    Path,
-    path_occupancy,
-)
+from speechgmm.phones.passes import BEAM, AlignmentError, Occupancy, Path, path_occupancy
 from speechgmm.settings import require_numbers
 from speechgmm.training_frames import checked_frames
 
@@ -68,13 +62,13 @@ class HmmSettings:
     seed : int
     """
 
-    n_components: int = 16
+    n_components: int = 64
     method: str = "viterbi"
     start_iterations: int = 4
     iterations: int = 4
     last_iterations: int = 6
-    frames_per_component: float = 20.0
-    variance_floor: float = 0.01
+    frames_per_component: float = 45.0
+    variance_floor: float = 0.02
     beam: float = BEAM
     seed: int = 0
 
@@ -248,7 +242,7 @@ class HmmTrainer:
         self._n_done += 1
         self._progress("training", self._n_done, max(self._n_passes, self._n_done))
         if not n_frames:
-            raise self._nothing_aligned(len(utterances))
+            raise _nothing_aligned(len(utterances), next(iter(self.failures.values())))
         return self._maximised(hmms, statistics, stays)
 
     def grown(self, hmms: HmmSet, utterances: Sequence[Aligned], n_components: int) -> HmmSet:
@@ -261,16 +255,19 @@ class HmmTrainer:
 
     def occupied(self, hmms: HmmSet, utterances: Sequence[Aligned]) -> OccupiedFrames:
         """What explains each frame of some utterances, those left out that cannot be aligned."""
-        good = [
-            (utterance.frames, outcome)
-            for utterance, outcome in zip(
-                utterances,
-                find(hmms, utterances, self.settings.method, self.settings.beam, self.n_jobs),
-                strict=True,
-            )
-            if isinstance(outcome, Occupancy)
-        ]
-        return OccupiedFrames.of([one for one, _ in good], [one for _, one in good], len(hmms.mixtures))
+        frames: list[Floats] = []
+        found: list[Occupancy] = []
+        problems: list[AlignmentError] = []
+        outcomes = find(hmms, utterances, self.settings.method, self.settings.beam, self.n_jobs)
+        for utterance, outcome in zip(utterances, outcomes, strict=True):
+            if isinstance(outcome, AlignmentError):
+                problems.append(outcome)
+            else:
+                frames.append(utterance.frames)
+                found.append(outcome)
+        if not found:
+            raise _nothing_aligned(len(utterances), str(problems[0]))
+        return OccupiedFrames.of(frames, found, len(hmms.mixtures))
 
     def _first_guess(
         self, flat: HmmSet, utterances: Sequence[Aligned], paths: Sequence[Path | AlignmentError]
@@ -285,16 +282,10 @@ class HmmTrainer:
                 frames.append(own)
                 occupancies.append(path_occupancy(flat, graph, path))
         if not frames:
-            raise self._nothing_aligned(len(utterances))
+            raise _nothing_aligned(len(utterances), next(iter(self.failures.values())))
         found = OccupiedFrames.of(frames, occupancies, len(flat.mixtures))
         stays = reduce(add, (one.stays for one in occupancies))
         return self._maximised(flat, self._statistics(flat, found), stays)
-
-    def _nothing_aligned(self, n_utterances: int) -> InputError:
-        return InputError(
-            f"none of {n_utterances} utterances can be what its transcript says; the first: "
-            f"{next(iter(self.failures.values()))}"
-        )
 
     def _expectation(
         self, hmms: HmmSet, utterances: Sequence[Aligned]
@@ -343,6 +334,12 @@ class HmmTrainer:
             probabilities[number] = stays[number] / own.n_frames
         probabilities = np.clip(probabilities, LEAST_PROBABILITY, 1.0 - LEAST_PROBABILITY)
         return hmms.with_mixtures(mixtures, probabilities)
+
+
+def _nothing_aligned(n_utterances: int, first: str) -> InputError:
+    return InputError(
+        f"none of {n_utterances} utterances can be what its transcript says; the first: {first}"
+    )
 
 
 def _levels(n_components: int) -> Iterator[int]:

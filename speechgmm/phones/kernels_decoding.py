@@ -173,6 +173,8 @@ def decode(  # type: ignore[no-untyped-def]
                 emitted[s, i] = row[numbers[s, i]]
         advance(emitted, stay, move, coming, entered, tokens, records)
         best = best_of(tokens)
+        if best < NO_PATH:  # measured from there, what was given up would be as good as anything
+            return np.float64(NEVER), np.empty((0, 2), np.int32)
         prune(tokens, best, beam)
         offset += best
         if t == n_frames - 1:

@@ -105,9 +105,9 @@ def _first_followers(n_instances: int, n_units: int) -> Int32s:
     """For each instance (oldest, ..., unit), the number of instance (..., unit, 0)."""
     if n_instances == n_units:
         return np.zeros(n_instances, np.int32)
-    # The oldest unit is forgotten.
-    kept = n_instances // (n_units + 1)
-    return (np.arange(n_instances) % kept * n_units).astype(np.int32)
+    # The oldest unit is forgotten; the last becomes one that may also be the start.
+    between, last = np.divmod(np.arange(n_instances) % (n_instances // (n_units + 1)), n_units)
+    return ((between * (n_units + 1) + last) * n_units).astype(np.int32)
 
 
 def _padded(states: Sequence[tuple[int, ...]]) -> tuple[Int32s, Int32s]:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from speechgmm.em.coordinates import Float32s, Float64s
+from speechgmm.em.coordinates import Float32s, Float64s, require_finite
 from speechgmm.errors import InputError
 from speechgmm.phones.graph import Graph, Int32s
 from speechgmm.phones.hmm import HmmSet
@@ -60,12 +60,19 @@ class Path(NamedTuple):
 
 
 def log_likelihoods(hmms: HmmSet, frames: NDArray[np.floating[Any]]) -> Float32s:
-    """Of each frame under each mixture, (n_frames, n_mixtures); raises `InputError` where shapes disagree."""
+    """Of each frame under each mixture, (n_frames, n_mixtures).
+
+    Raises
+    ------
+    InputError
+        If shapes disagree, or a value is not finite.
+    """
     if frames.ndim != 2 or frames.shape[1] != hmms.n_features:
         raise InputError(
             f"`frames` is of shape {frames.shape}; the HMMs need (n_frames, {hmms.n_features}) "
             "(deltas missing, or other settings?)"
         )
+    require_finite(frames)
     return hmms.emissions.log_likelihoods(frames)
 
 

@@ -11,7 +11,6 @@ from speechgmm.errors import InputError
 from speechgmm.features.config import FeatureConfig
 from speechgmm.manifest import Segment
 from speechgmm.phones.alignment import FrameAlignment, align_frames
-from speechgmm.phones.confidence import confidences, unit_posteriors
 from speechgmm.phones.decoder import DECODING_BEAM, Decoded, decode
 from speechgmm.phones.front_end import FrontEnd
 from speechgmm.phones.graph import Step
@@ -144,6 +143,8 @@ class PhoneRecogniser:
         decoded = decode(self.hmms, self.network, scores, beam)
         sure = None
         if confidence:
+            from speechgmm.phones.confidence import confidences, unit_posteriors
+
             scale = 1.0 / max(1.0, self.weights.language_model)
             posteriors = unit_posteriors(self.hmms, self.network, scores, scale)
             sure = confidences(decoded, posteriors, self.network.units)

@@ -1,7 +1,7 @@
 """Which phone a segment is, where its boundaries are known."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from speechgmm.em.coordinates import Float64s, Floats
 from speechgmm.errors import InputError
 from speechgmm.features.config import FeatureConfig
-from speechgmm.files import sha256_of_text
 from speechgmm.metrics.identification import (
     accuracy,
     confusion_matrix,
@@ -29,11 +28,6 @@ from speechgmm.phones.segment_features import frame_ranges
 from speechgmm.scorer import require_utterance
 from speechgmm.utterance import Segment
 
-# Of the frames' log-likelihood, beside 1 for the vector's: neighbouring frames say much the same.
-FRAME_WEIGHTS = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
-# One in so many training utterances is held out to choose the weight.
-HELD_OUT = 5
-
 Utterances = Sequence[Sequence[Segment]]
 
 
@@ -48,8 +42,6 @@ class SegmentClassifier:
     features : FeatureConfig
         Of the frames.
     settings : SegmentSettings
-    frame_weight : float
-        Of the frames' evidence where there are both.
     log_priors : (n_phones,) float64
     frame_evidence, vector_evidence : FrameEvidence and VectorEvidence, or None
     """
@@ -57,7 +49,6 @@ class SegmentClassifier:
     phones: tuple[str, ...]
     features: FeatureConfig
     settings: SegmentSettings
-    frame_weight: float
     log_priors: Float64s
     frame_evidence: FrameEvidence | None
     vector_evidence: VectorEvidence | None
@@ -84,30 +75,19 @@ class SegmentClassifier:
         InputError
             If frames or segments are not as in training, or segments reach beyond their frames.
         """
-        return self.combined(self.evidence(_cut(frames, segments, self.features), n_jobs), self.frame_weight)
+        utterances = _cut(frames, segments, self.features)
+        scores = np.tile(self.log_priors, (sum(len(one.labels) for one in utterances), 1))
+        if self.frame_evidence is not None:
+            weight = self.settings.frame_weight if self.vector_evidence is not None else 1.0
+            scores += weight * self.frame_evidence.log_likelihoods(utterances, n_jobs)
+        if self.vector_evidence is not None:
+            scores += self.vector_evidence.log_likelihoods(utterances, n_jobs)
+        return scores
 
     def classify(self, frames: Sequence[Floats], segments: Utterances, n_jobs: int = 1) -> list[str]:
         """The most probable phone of each segment; arguments and errors as in `scores`."""
         best = self.scores(frames, segments, n_jobs).argmax(axis=1)
         return [self.phones[number] for number in best]
-
-    def evidence(
-        self, utterances: Sequence[CutUtterance], n_jobs: int = 1
-    ) -> tuple[Float64s | None, Float64s | None]:
-        """Log-likelihoods of the segments' frames and of their vectors, each (n_segments, n_phones)."""
-        of_frames, of_vectors = (
-            None if part is None else part.log_likelihoods(utterances, n_jobs)
-            for part in (self.frame_evidence, self.vector_evidence)
-        )
-        return of_frames, of_vectors
-
-    def combined(self, evidence: tuple[Float64s | None, Float64s | None], frame_weight: float) -> Float64s:
-        """Scores from the evidence."""
-        of_frames, of_vectors = evidence
-        scores = self.log_priors
-        if of_frames is not None:
-            scores = scores + (of_frames if of_vectors is None else frame_weight * of_frames)
-        return scores if of_vectors is None else scores + of_vectors
 
 
 def train_segment_classifier(
@@ -116,7 +96,6 @@ def train_segment_classifier(
     features: FeatureConfig,
     settings: SegmentSettings | None = None,
     *,
-    ids: Sequence[str] | None = None,
     n_jobs: int = 1,
     progress: Progress = no_progress,
 ) -> SegmentClassifier:
@@ -131,8 +110,6 @@ def train_segment_classifier(
     features : FeatureConfig
         How the frames were made. Deltas are not needed: `context` and discriminants do their work.
     settings : SegmentSettings, optional
-    ids : sequence of str, optional
-        Of the utterances; they decide which are held out to choose the weight. Default: their numbers.
     n_jobs : int
         Workers; the classifier is the same bits for any number.
     progress : callable
@@ -144,39 +121,6 @@ def train_segment_classifier(
     """
     settings = settings or SegmentSettings()
     utterances = _cut(frames, segments, features)
-    ids = [str(number) for number in range(len(frames))] if ids is None else ids
-    if len(ids) != len(frames):
-        raise InputError(f"{len(ids)} `ids` and the frames of {len(frames)} utterances were given")
-    weight = settings.frame_weight
-    if settings.evidence != "both":
-        weight = 1.0
-    elif weight is None:
-        order = sorted(range(len(ids)), key=lambda number: sha256_of_text(ids[number]))
-        held_out = [utterances[number] for number in order[::HELD_OUT]]
-        others = [utterances[number] for number in sorted(set(order) - set(order[::HELD_OUT]))]
-        if not any(one.labels for one in others) or not any(one.labels for one in held_out):
-            raise InputError(
-                f"{len(ids)} utterances are too few to hold some out to choose `frame_weight` by: give the weight"
-            )
-        weight = _best_weight(_train(others, features, settings, n_jobs, progress), held_out, n_jobs)
-    return replace(_train(utterances, features, settings, n_jobs, progress), frame_weight=weight)
-
-
-def _best_weight(classifier: SegmentClassifier, utterances: Sequence[CutUtterance], n_jobs: int) -> float:
-    """The weight of the frames' evidence with the most segments right; of several, the least."""
-    truth = np.array([label for one in utterances for label in one.labels])
-    evidence, names = classifier.evidence(utterances, n_jobs), np.array(classifier.phones)
-    decided = [names[classifier.combined(evidence, weight).argmax(axis=1)] for weight in FRAME_WEIGHTS]
-    return FRAME_WEIGHTS[int(np.argmax([np.sum(one == truth) for one in decided]))]
-
-
-def _train(
-    utterances: Sequence[CutUtterance],
-    features: FeatureConfig,
-    settings: SegmentSettings,
-    n_jobs: int,
-    progress: Progress,
-) -> SegmentClassifier:
     phones = tuple(sorted({label for one in utterances for label in one.labels}))
     of_frames = of_vectors = None
     if settings.evidence != "vectors":
@@ -187,7 +131,7 @@ def _train(
     if settings.priors == "training":
         counts = np.bincount(classes_of(utterances, phones)).astype(np.float64)
     log_priors = np.log(counts / counts.sum())
-    return SegmentClassifier(phones, features, settings, 1.0, log_priors, of_frames, of_vectors)
+    return SegmentClassifier(phones, features, settings, log_priors, of_frames, of_vectors)
 
 
 def _cut(frames: Sequence[Floats], segments: Utterances, features: FeatureConfig) -> list[CutUtterance]:

@@ -1,0 +1,88 @@
+"""Normalisation of vocal tract length: filters are moved down or up until a voice sounds like those in training."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from speechgmm.errors import InputError
+from speechgmm.features.config import FeatureConfig
+from speechgmm.features.extract import Extraction, FeatureExtractor
+from speechgmm.manifest import Utterance
+from speechgmm.parallel import shard_map
+from speechgmm.phones.recogniser import PhoneRecogniser
+
+# How far filters are moved, as factors of their frequencies.
+WARPS = (0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15)
+
+
+class Voice(NamedTuple):
+    """A voice as it is most like those in training.
+
+    Parameters
+    ----------
+    warp : float
+        The factor of the filters' frequencies.
+    extraction : Extraction
+        The frames with it.
+    """
+
+    warp: float
+    extraction: Extraction
+
+
+def warped(features: FeatureConfig, warp: float) -> FeatureConfig:
+    """The same features with filters whose edges are `warp` times as high: for a shorter vocal tract above 1.
+
+    Raises
+    ------
+    InputError
+        If the highest filter would end above half the sample rate.
+
+    References
+    ----------
+    Lee, Rose (1998), A frequency warping approach to speaker normalization, IEEE Trans. Speech Audio Process. 6.
+    """
+    if warp == 1.0:
+        return features
+    high = features.high_frequency or features.sample_rate / 2
+    if not 0 < warp * high <= features.sample_rate / 2:
+        raise InputError(
+            f"filters up to {high:g} Hz cannot be moved by {warp:g}: they would end above "
+            f"{features.sample_rate / 2:g} Hz, half the sample rate (choose a lower `high_frequency`)"
+        )
+    return replace(features, low_frequency=warp * features.low_frequency, high_frequency=warp * high)
+
+
+def fitting_voice(
+    recogniser: PhoneRecogniser,
+    utterances: Sequence[Utterance],
+    warps: Sequence[float] = WARPS,
+    n_jobs: int = 1,
+) -> Voice:
+    """The frames of one speaker with the warp under which what is recognised is most likely.
+
+    Parameters
+    ----------
+    recogniser : PhoneRecogniser
+    utterances : sequence of Utterance
+        All of the speaker.
+    warps : sequence of float
+    n_jobs : int
+        Threads; the result does not depend on it.
+
+    Raises
+    ------
+    InputError
+        If no utterance can be read, or a warp leads beyond half the sample rate.
+    """
+    best: tuple[float, Voice] | None = None
+    for warp in warps:
+        extraction = FeatureExtractor(warped(recogniser.features, warp)).extract(utterances, n_jobs)
+        if not extraction.frames:
+            raise InputError(f"none of {len(utterances)} utterances can be read")
+        score = sum(one.score for one in shard_map(recogniser.recognise, extraction.frames, n_jobs))
+        if best is None or score > best[0]:
+            best = score, Voice(warp, extraction)
+    if best is None:
+        raise InputError("`warps` is empty; one factor at least is needed")
+    return best[1]
