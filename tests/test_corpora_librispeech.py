@@ -3,14 +3,26 @@
 import io
 import tarfile
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from speechgmm.corpora import librispeech
-from speechgmm.corpora.librispeech import PARTS, TEST_CLEAN, TRAIN_CLEAN_100, utterances
+from speechgmm.corpora.__main__ import main
+from speechgmm.corpora.librispeech import (
+    PARTS,
+    TEST_CLEAN,
+    TRAIN_CLEAN_100,
+    phone_split,
+    phone_utterances,
+    utterances,
+)
 from speechgmm.corpora.locate import corpus_folder
 from speechgmm.errors import FormatError, InputError
-from speechgmm.manifest import read_manifest, select, write_manifest
+from speechgmm.files import sha256_of_text
+from speechgmm.manifest import Segment, Utterance, read_manifest, select, write_manifest
+
+PHONES = Path(__file__).parents[1] / "data_manifests" / "librispeech_phones"
 
 SPEAKERS = """\
 ; Some pipe(|) separated metadata about all LibriVox readers
@@ -155,3 +167,76 @@ def test_real_corpus(speech_data):
     texts = select(found, speaker="19", chapter="198")
     assert texts[0].labels["text"].startswith("THIS LITTLE WORK WAS FINISHED")
     assert sum("text" in u.labels for u in found) == 206
+
+
+PHONE_TABLE = """\
+path\tstart\tend\tphone\tword
+train-clean-100/19/198/19-198-0002.flac\t0.00\t0.54\tSIL\t<sil>
+train-clean-100/19/198/19-198-0002.flac\t0.54\t0.59\tDH\tthe(2)
+train-clean-100/19/198/19-198-0002.flac\t0.59\t0.66\tIY\tthe(2)
+"""
+
+
+def test_phones_of_the_utterances_that_have_them(tree, tmp_path):
+    (tree / "phones.tsv").write_text(PHONE_TABLE)
+    (found,) = phone_utterances(tree)
+    assert (found.id, found.labels["text"]) == ("19-198-0002", "NORTHANGER ABBEY")
+    assert found.segments == {
+        "phones": (Segment(0.0, 0.54, "SIL"), Segment(0.54, 0.59, "DH"), Segment(0.59, 0.66, "IY")),
+        "words": (Segment(0.54, 0.66, "the"),),
+    }
+    (tmp_path / "other.tsv").write_text(PHONE_TABLE.replace("IY", "AH").replace("19-198-0002", "19-198-0010"))
+    (other,) = phone_utterances(tree, tmp_path / "other.tsv")
+    assert (other.id, other.segments["phones"][2].label) == ("19-198-0010", "AH")
+
+
+def test_phones_of_other_utterances_are_an_error(tree):
+    (tree / "phones.tsv").write_text(PHONE_TABLE.replace("0002", "0003"))
+    with pytest.raises(InputError, match="6 of 6 utterances have no labels"):
+        phone_utterances(tree)
+
+
+def spoken(*names):
+    """Utterances by their ids, speaker-chapter-number."""
+    return [
+        Utterance(name, "x.flac", labels=dict(zip(("speaker", "chapter"), name.split("-"), strict=False)))
+        for name in names
+    ]
+
+
+def test_phones_are_tested_on_three_chapters_and_every_eighth_of_the_others_is_for_development():
+    others = [f"{chapter}-{n:04d}" for chapter in ("19-227", "26-495", "7-124992") for n in range(6)]
+    tested = ["19-198-0000", "26-496-0001", "27-124992-0002"]
+    chosen = phone_split(spoken(*others, *tested))
+    assert [one.id for one in chosen] == [*others, *tested]
+    in_order = sorted(others, key=sha256_of_text)
+    assert {one.id for one in select(chosen, "dev")} == {in_order[0], in_order[8], in_order[16]}
+    assert {one.id for one in select(chosen, "test")} == set(tested)
+    assert len(select(chosen, "train")) == 15
+
+
+def test_every_part_for_phones_must_have_utterances():
+    with pytest.raises(InputError, match="of 9 utterances none is for 'test'; the test part is the chapters"):
+        phone_split(spoken(*(f"19-227-{n}" for n in range(9))))
+    with pytest.raises(InputError, match="of 2 utterances none is for 'train'"):
+        phone_split(spoken("19-227-0", "19-198-0"))
+
+
+def test_committed_phone_manifest(tmp_path):
+    listed = read_manifest(PHONES / "utterances.jsonl", data_dir=tmp_path)
+    assert Counter(one.split for one in listed) == {"train": 105, "dev": 16, "test": 85}
+    assert {(one.labels["speaker"], one.labels["chapter"]) for one in select(listed, "test")} == {
+        *(("19", "198"), ("26", "496"), ("27", "124992"))
+    }
+    assert phone_split(listed) == listed
+    assert len({segment.label for one in listed for segment in one.segments["phones"]}) == 40
+    for one in listed:
+        assert one.labels["text"].lower().split() == [segment.label for segment in one.segments["words"]]
+        assert one.sha256 is not None and one.segments["phones"][0].start == 0.0
+    licence = (PHONES / "LICENCE").read_text("utf-8")
+    assert TRAIN_CLEAN_100.licence in licence and "forced alignment" in licence
+
+
+def test_committed_phone_manifest_is_what_the_program_writes(speech_data, tmp_path):
+    assert main(["librispeech_phones", str(speech_data), str(tmp_path / "m.jsonl")]) == 0
+    assert (tmp_path / "m.jsonl").read_bytes() == (PHONES / "utterances.jsonl").read_bytes()

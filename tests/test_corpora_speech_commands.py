@@ -1,6 +1,7 @@
 """corpora.speech_commands: both layouts, the closed-set protocol, and the committed manifest."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,12 +9,19 @@ import pytest
 from speechgmm.corpora import speech_commands
 from speechgmm.corpora.__main__ import main
 from speechgmm.corpora.locate import corpus_folder
-from speechgmm.corpora.speech_commands import closed_set, utterances, verification_split
+from speechgmm.corpora.speech_commands import (
+    closed_set,
+    phone_split,
+    phone_utterances,
+    utterances,
+    verification_split,
+)
 from speechgmm.errors import FormatError, InputError
 from speechgmm.files import sha256_of_text
-from speechgmm.manifest import Utterance, read_manifest, select
+from speechgmm.manifest import Segment, Utterance, read_manifest, select
 
 MANIFESTS = Path(__file__).parents[1] / "data_manifests" / "speech_commands"
+PHONES = MANIFESTS.with_name("speech_commands_phones")
 
 
 def place(folder, *names):
@@ -192,14 +200,81 @@ def test_committed_verification_manifest_keeps_speakers_and_recordings_apart(tmp
     assert all(u.duration is not None for u in listed)
 
 
+PHONE_TABLE = """\
+path\tstart\tend\tphone\tword
+go/0cb74144_nohash_2.wav\t0.00\t0.20\tG\tgo
+go/0cb74144_nohash_2.wav\t0.20\t0.50\tOW\tgo
+go/0cb74144_nohash_2.wav\t0.50\t0.99\tSIL\tgo
+no/0cb74144_nohash_2.wav\t0.00\t0.40\tSIL\tno
+no/0cb74144_nohash_2.wav\t0.40\t0.99\tSIL\tno
+"""
+
+
+def test_phones_of_the_words_in_which_there_are_any(tmp_path):
+    """The table's words have the same file name in other folders: only the whole path counts."""
+    place(tmp_path, *(f"{word}/0cb74144_nohash_2.wav" for word in ("down", "go", "no")))
+    (tmp_path / "phones.tsv").write_text(PHONE_TABLE)
+    (found,) = phone_utterances(tmp_path)
+    assert found.id == "go_0cb74144_2"
+    assert found.segments == {
+        "phones": (Segment(0.0, 0.2, "G"), Segment(0.2, 0.5, "OW"), Segment(0.5, 0.99, "SIL")),
+        "words": (Segment(0.0, 0.5, "go"),),
+    }
+    (tmp_path / "other.tsv").write_text(PHONE_TABLE.replace("go/", "yes/"))
+    with pytest.raises(
+        InputError, match=r"other\.tsv: has the phones of none of the words; its paths start like"
+    ):
+        phone_utterances(tmp_path, tmp_path / "other.tsv")
+
+
+def test_phones_are_tested_on_speakers_who_were_not_trained_on():
+    names = [f"s{n}" for n in range(13)]
+    listed = [
+        Utterance(f"{name}_{n}", "x.wav", labels={"speaker": name}, sha256=sha256_of_text(f"{name}{n}"))
+        for n in range(2)
+        for name in names
+    ]
+    chosen = phone_split([*listed, replace(listed[0], id="copy")])
+    assert [one.id for one in chosen] == [one.id for one in listed]
+    in_order = sorted(names, key=sha256_of_text)
+    parts = {"train": in_order[:9], "dev": in_order[9:10], "test": in_order[10:]}
+    for part, speakers in parts.items():
+        assert {one.labels["speaker"] for one in select(chosen, part)} == set(speakers)
+
+
+def test_phones_need_five_speakers_and_checksums():
+    with pytest.raises(InputError, match="there are 4 speakers; three parts of them need 5 or more"):
+        phone_split([one for n in range(4) for one in files(f"s{n}", f"{n}")])
+    with pytest.raises(InputError, match="utterance 'bed_bob' has no sha256"):
+        phone_split(said("bob", ["bed"]))
+
+
+def test_committed_phone_manifest_keeps_speakers_and_recordings_apart(tmp_path):
+    listed = read_manifest(PHONES / "utterances.jsonl", data_dir=tmp_path)
+    assert Counter(one.split for one in listed) == {"train": 2312, "dev": 404, "test": 901}
+    speakers = [{one.labels["speaker"] for one in select(listed, part)} for part in ("train", "dev", "test")]
+    assert [len(part) for part in speakers] == [108, 16, 31]
+    assert len(set.union(*speakers)) == 155
+    assert len({one.sha256 for one in listed}) == len({one.id for one in listed}) == len(listed)
+    for one in listed:
+        assert [segment.label for segment in one.segments["words"]] == [one.labels["word"]]
+    assert phone_split(listed) == listed
+    licence = (PHONES / "LICENCE").read_text("utf-8")
+    assert speech_commands.CORPUS.licence in licence and "forced alignment" in licence
+
+
 def test_real_corpus_has_the_files_that_the_layout_promises(speech_data):
     assert len(utterances(corpus_folder(speech_commands.CORPUS, speech_data))) == 3947
 
 
 @pytest.mark.parametrize(
     ("name", "manifest"),
-    [("speech_commands", "utterances.jsonl"), ("speech_commands_verification", "verification.jsonl")],
+    [
+        ("speech_commands", MANIFESTS / "utterances.jsonl"),
+        ("speech_commands_verification", MANIFESTS / "verification.jsonl"),
+        ("speech_commands_phones", PHONES / "utterances.jsonl"),
+    ],
 )
 def test_committed_manifests_are_what_the_program_writes(speech_data, tmp_path, name, manifest):
-    assert main([name, str(speech_data), str(tmp_path / manifest)]) == 0
-    assert (tmp_path / manifest).read_bytes() == (MANIFESTS / manifest).read_bytes()
+    assert main([name, str(speech_data), str(tmp_path / "m.jsonl")]) == 0
+    assert (tmp_path / "m.jsonl").read_bytes() == manifest.read_bytes()

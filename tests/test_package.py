@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import speechgmm
-from speechgmm import em, features, verification
+from speechgmm import em, features, phones, verification
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "speechgmm" / "__init__.py"
@@ -58,7 +58,7 @@ def test_a_public_name_is_documented(name):
     assert getattr(speechgmm, name).__doc__
 
 
-@pytest.mark.parametrize("package", [em, features, verification])
+@pytest.mark.parametrize("package", [em, features, phones, verification])
 def test_a_package_has_names_of_its_own(package):
     homes = names_for_type_checkers(Path(package.__file__))
     assert sorted(homes) == package.__all__ == dir(package)

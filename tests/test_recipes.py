@@ -15,11 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from speechgmm import __version__
 from speechgmm.corpora import librispeech, speech_commands, voxceleb1
 from speechgmm.corpora.fsdd import TEST_TAKES
-from speechgmm.manifest import write_manifest
+from speechgmm.manifest import Segment, Utterance, write_manifest
 from speechgmm.manifest_build import from_pattern
 from speechgmm.recipe import Recipe
 from tests.cli_tools import (
@@ -81,6 +82,33 @@ def make_speech_commands_verification(folder):
     sides = [replace(one, split=split) for one, split in zip(found, splits, strict=True)]
     write_manifest(sides, folder / "verification.jsonl")
     return folder / "verification.jsonl"
+
+
+PHONES = "AA AE AH B CH D EH F IY K M N S T".split()
+
+
+def make_speech_commands_phones(folder):
+    """10 speakers x 14 words of two phones and silence, each phone a tone: 7 speakers to train on, 1 to tune on."""
+    rng, rate, found = np.random.default_rng(0), 16000, []
+    for number in range(10):
+        for first, second in zip(PHONES, PHONES[1:] + PHONES[:1], strict=True):
+            parts = [(0.0, 0.1, "SIL"), (0.1, 0.3, first), (0.3, 0.5, second), (0.5, 0.6, "SIL")]
+            time = np.arange(round(0.6 * rate)) / rate
+            samples = 0.001 * rng.standard_normal(time.size)
+            for start, end, phone in parts[1:3]:
+                own = slice(round(start * rate), round(end * rate))
+                pitch = (150 + 3 * number) * 1.2 ** PHONES.index(phone)
+                samples[own] += sum(0.1 / k * np.sin(2 * np.pi * k * pitch * time[own]) for k in range(1, 6))
+            name = f"{first}{second}_{number:08x}_0"
+            path = folder / "commands" / f"{name}.wav"
+            path.parent.mkdir(exist_ok=True)
+            soundfile.write(path, samples, rate)
+            segments = tuple(Segment(*part) for part in parts)
+            labels = {"speaker": f"{number:08x}", "word": first + second}
+            split = "train" if number < 7 else "dev" if number == 7 else "test"
+            found.append(Utterance(name, path, labels=labels, split=split, segments={"phones": segments}))
+    write_manifest(found, folder / "phones.jsonl")
+    return folder / "phones.jsonl"
 
 
 def make_librispeech(folder):
@@ -170,6 +198,8 @@ REGISTRY = {
         (
             *("accuracy_official", "accuracy_leave_one_speaker_out"),
             *("accuracy_without_ann", "accuracy_without_bob", "accuracy_without_cat"),
+            *("accuracy_hmm_official", "accuracy_hmm_leave_one_speaker_out"),
+            *("accuracy_hmm_without_ann", "accuracy_hmm_without_bob", "accuracy_hmm_without_cat"),
         ),
         "fsdd",
     ),
@@ -185,6 +215,14 @@ REGISTRY = {
         shown=tuple(f"{figure}_{name}" for name in LISTS for figure in ("eer", "eer_snorm")),
     ),
     "quickstart": Registered(make_nothing, ("accuracy",)),
+    "speech_commands_phones": Registered(
+        make_speech_commands_phones,
+        (
+            *("accuracy_segments", "balanced_accuracy_segments", "accuracy_segments_manner"),
+            *("per", "per_without_language_model"),
+        ),
+        "speech_commands_test_set_v0.02",
+    ),
     "speech_commands_speaker_id": Registered(
         make_speech_commands, ("accuracy",), "speech_commands_test_set_v0.02"
     ),

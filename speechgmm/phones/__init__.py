@@ -31,14 +31,16 @@ if TYPE_CHECKING:
     from speechgmm.phones.network import LoopWeights, phone_loop
     from speechgmm.phones.passes import AlignmentError, best_path, log_likelihoods, occupancy
     from speechgmm.phones.phone_sets import PhoneSet, map_phones, phone_map, phone_set
-    from speechgmm.phones.recognition import (
-        AlignmentRun,
-        RecognitionRun,
-        align_utterances,
-        recognise_utterances,
-    )
     from speechgmm.phones.recogniser import Alignment, PhoneRecogniser, Recognition
     from speechgmm.phones.recogniser_training import RecogniserSettings, RecogniserTraining, train_recogniser
+    from speechgmm.phones.recognition import (
+        AlignmentRun,
+        PhoneEvaluation,
+        RecognitionRun,
+        align_utterances,
+        evaluate_recognition,
+        recognise_utterances,
+    )
     from speechgmm.phones.segment_classifier import (
         SegmentClassifier,
         evaluate_segments,
@@ -46,9 +48,12 @@ if TYPE_CHECKING:
     )
     from speechgmm.phones.segment_evidence import SegmentSettings
     from speechgmm.phones.semi_tied import estimate_mllt, mllt_statistics
-    from speechgmm.phones.transcripts import transcripts, word_steps
+    from speechgmm.phones.speaker_adaptation import adapted_to
+    from speechgmm.phones.transcripts import transcripts_of, word_steps
     from speechgmm.phones.transforms import LinearTransform, splice
     from speechgmm.phones.tuning import Tuning, tune_weights
+    from speechgmm.phones.vocal_tract import Voice, fitting_voice, warped
+    from speechgmm.phones.word_classifier import WordClassifier, train_words
 
 _HOMES = {
     "alignment": ("AlignedUnit", "FrameAlignment", "align_frames"),
@@ -76,13 +81,23 @@ _HOMES = {
     "phone_sets": ("PhoneSet", "map_phones", "phone_map", "phone_set"),
     "recogniser": ("Alignment", "PhoneRecogniser", "Recognition"),
     "recogniser_training": ("RecogniserSettings", "RecogniserTraining", "train_recogniser"),
-    "recognition": ("AlignmentRun", "RecognitionRun", "align_utterances", "recognise_utterances"),
+    "recognition": (
+        "AlignmentRun",
+        "PhoneEvaluation",
+        "RecognitionRun",
+        "align_utterances",
+        "evaluate_recognition",
+        "recognise_utterances",
+    ),
     "segment_classifier": ("SegmentClassifier", "evaluate_segments", "train_segment_classifier"),
     "segment_evidence": ("SegmentSettings",),
     "semi_tied": ("estimate_mllt", "mllt_statistics"),
-    "transcripts": ("transcripts", "word_steps"),
+    "speaker_adaptation": ("adapted_to",),
+    "transcripts": ("transcripts_of", "word_steps"),
     "transforms": ("LinearTransform", "splice"),
     "tuning": ("Tuning", "tune_weights"),
+    "vocal_tract": ("Voice", "fitting_voice", "warped"),
+    "word_classifier": ("WordClassifier", "train_words"),
 }
 
 __all__ = [
@@ -101,6 +116,7 @@ __all__ = [
     "LinearTransform",
     "LoopWeights",
     "NgramModel",
+    "PhoneEvaluation",
     "PhoneRecogniser",
     "PhoneSet",
     "RecogniserSettings",
@@ -111,6 +127,9 @@ __all__ = [
     "SegmentSettings",
     "Step",
     "Tuning",
+    "Voice",
+    "WordClassifier",
+    "adapted_to",
     "align_frames",
     "align_utterances",
     "attach",
@@ -122,8 +141,10 @@ __all__ = [
     "estimate_fmllr",
     "estimate_lda",
     "estimate_mllt",
+    "evaluate_recognition",
     "evaluate_segments",
     "filled",
+    "fitting_voice",
     "fmllr_prior",
     "fmllr_statistics",
     "left_to_right",
@@ -146,10 +167,12 @@ __all__ = [
     "train_ngrams",
     "train_recogniser",
     "train_segment_classifier",
+    "train_words",
     "transcript_of",
     "transcript_words",
-    "transcripts",
+    "transcripts_of",
     "tune_weights",
+    "warped",
     "word_steps",
     "write_arpa",
     "write_labels",

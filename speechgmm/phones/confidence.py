@@ -12,8 +12,9 @@ from speechgmm.phones.hmm import HmmSet
 from speechgmm.phones.network import Network
 from speechgmm.phones.passes import AlignmentError
 
-# Mixtures that explain a frame worse than the best one by more nats than these all count as equally bad.
-WORST_EMISSION = 600.0
+# Mixtures that explain a frame worse than the best one by more nats than these, once scaled, all count as equally
+# bad. The second is for frames so unlike the HMMs that whole paths leave the range of float64.
+WORST_EMISSIONS = (600.0, 40.0)
 
 
 def unit_posteriors(hmms: HmmSet, network: Network, scores: Float32s, scale: float) -> Float32s:
@@ -55,18 +56,15 @@ def unit_posteriors(hmms: HmmSet, network: Network, scores: Float32s, scale: flo
             f"`scores` is of shape {scores.shape}; the HMMs need (n_frames, {len(hmms.mixtures)}) "
             "(scores of other HMMs?)"
         )
+    states, weights = _states(hmms, network, scale), _scaled(network.weights, scale)
+    links = (network.junctions, network.firsts, weights)
+    ends = _scaled(network.entries, scale), _scaled(network.exits, scale)
     posteriors = np.empty((len(scores), len(network.units)), np.float32)
-    found = len(scores) > 0 and _kernels().forward_backward(
-        _emissions(scores, scale),
-        _states(hmms, network, scale),
-        (network.junctions, network.firsts, _scaled(network.weights, scale)),
-        _scaled(network.entries, scale),
-        _scaled(network.exits, scale),
-        *(network.instances, posteriors),
-    )
-    if not found:
-        raise AlignmentError(f"no unit fits into the {len(scores)} frames of the utterance")
-    return posteriors
+    for worst in WORST_EMISSIONS if len(scores) else ():
+        emissions = _emissions(scores, scale, worst)
+        if _kernels().forward_backward(emissions, states, links, *ends, network.instances, posteriors):
+            return posteriors
+    raise AlignmentError(f"no unit fits into the {len(scores)} frames of the utterance")
 
 
 def confidences(decoded: Decoded, posteriors: Float32s, units: Sequence[str]) -> tuple[float, ...]:
@@ -136,10 +134,10 @@ def normalised_cross_entropy(confidences: Sequence[float], right: Sequence[bool]
     return float(1 - told / np.log(np.where(answers, share, 1 - share)).sum())
 
 
-def _emissions(scores: Float32s, scale: float) -> Float64s:
+def _emissions(scores: Float32s, scale: float, worst: float) -> Float64s:
     """Likelihoods, relative to the best mixture of each frame."""
     best = scores.max(axis=1, keepdims=True)
-    relative = np.maximum(scale * (scores.astype(np.float64) - best), -WORST_EMISSION)
+    relative = np.maximum(scale * (scores.astype(np.float64) - best), -worst)
     return np.asarray(np.exp(relative, out=relative))
 
 

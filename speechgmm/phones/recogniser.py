@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from speechgmm.em.coordinates import Floats
-from speechgmm.errors import InputError
+from speechgmm.errors import FormatError, InputError
 from speechgmm.features.config import FeatureConfig
 from speechgmm.manifest import Segment
 from speechgmm.phones.alignment import FrameAlignment, align_frames
+from speechgmm.phones.confidence import confidences, unit_posteriors
 from speechgmm.phones.decoder import DECODING_BEAM, Decoded, decode
 from speechgmm.phones.front_end import FrontEnd
 from speechgmm.phones.graph import Step
@@ -18,6 +19,7 @@ from speechgmm.phones.hmm import HmmSet
 from speechgmm.phones.language_model import NgramModel
 from speechgmm.phones.network import LoopWeights, Network, phone_loop
 from speechgmm.phones.passes import BEAM, log_likelihoods
+from speechgmm.phones.recogniser_file import Stored, read_recogniser, write_recogniser
 
 
 class Recognition(NamedTuple):
@@ -143,8 +145,6 @@ class PhoneRecogniser:
         decoded = decode(self.hmms, self.network, scores, beam)
         sure = None
         if confidence:
-            from speechgmm.phones.confidence import confidences, unit_posteriors
-
             scale = 1.0 / max(1.0, self.weights.language_model)
             posteriors = unit_posteriors(self.hmms, self.network, scores, scale)
             sure = confidences(decoded, posteriors, self.network.units)
@@ -158,7 +158,7 @@ class PhoneRecogniser:
         frames : (n_frames, n_features)
             As `features` makes them.
         transcript : sequence of Step
-            Such as `speechgmm.phones.transcripts.transcripts` makes.
+            Such as `speechgmm.phones.transcripts.transcripts_of` makes.
         beam : float
             In nats.
 
@@ -179,9 +179,7 @@ class PhoneRecogniser:
 
     def save(self, path: str | Path) -> None:
         """Write the recogniser to one file, whole or not at all; raises `InputError` where that is impossible."""
-        from speechgmm.phones.recogniser_file import write_recogniser
-
-        write_recogniser(path, self)
+        write_recogniser(path, Stored(*(getattr(self, name) for name in Stored._fields)))
 
     @classmethod
     def load(cls, path: str | Path) -> "PhoneRecogniser":
@@ -194,9 +192,11 @@ class PhoneRecogniser:
         FormatError
             If it is truncated, of another kind, of a newer version, or says something impossible.
         """
-        from speechgmm.phones.recogniser_file import read_recogniser
-
-        return read_recogniser(path)
+        stored = read_recogniser(path)
+        try:
+            return cls(*stored)
+        except InputError as error:
+            raise FormatError(f"{path}: {error} (edited by hand, or damaged?)") from error
 
     def _found(self, decoded: Decoded) -> tuple[Segment, ...]:
         return tuple(self._segment(*one) for one in decoded.units)

@@ -12,7 +12,7 @@ Arrays, with M mixtures, K components of all of them and D features of the HMMs:
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,6 @@ from speechgmm.phones.front_end import FrontEnd
 from speechgmm.phones.hmm import HmmSet
 from speechgmm.phones.language_model import NgramModel
 from speechgmm.phones.network import LoopWeights
-from speechgmm.phones.recogniser import PhoneRecogniser
 from speechgmm.phones.transforms import LinearTransform
 from speechgmm.settings import settings_from_table
 from speechgmm.tensor_file import (
@@ -47,7 +46,19 @@ ARRAYS = ("n_components", "weights", "means", "variances", "stays", "states", "n
 NGRAMS = "ngram_"
 
 
-def write_recogniser(path: str | Path, recogniser: PhoneRecogniser) -> None:
+class Stored(NamedTuple):
+    """All that a file holds."""
+
+    features: FeatureConfig
+    front_end: FrontEnd
+    hmms: HmmSet
+    language_model: NgramModel
+    weights: LoopWeights
+    silence: str
+    record: Mapping[str, Any]
+
+
+def write_recogniser(path: str | Path, recogniser: Stored) -> None:
     """Write a recogniser to one file, whole or not at all. Equal ones give equal bytes.
 
     Raises
@@ -83,7 +94,7 @@ def write_recogniser(path: str | Path, recogniser: PhoneRecogniser) -> None:
     write_tensor_file(path, header, tensors, "recogniser", checksum=True)
 
 
-def read_recogniser(path: str | Path) -> PhoneRecogniser:
+def read_recogniser(path: str | Path) -> Stored:
     """Read a recogniser; nothing in the file is ever executed.
 
     Raises
@@ -101,7 +112,7 @@ def read_recogniser(path: str | Path) -> PhoneRecogniser:
         transformed = {"transform", "offset"} & set(others)
         require_names(others, {*ARRAYS, *(("transform", "offset") if transformed else ())}, "array")
         weights = typed_field(header, "loop_weights", dict)
-        return PhoneRecogniser(
+        return Stored(
             features=FeatureConfig.from_dict(typed_field(header, "features", dict)),
             front_end=_front_end(typed_field(header, "front_end", dict), others),
             hmms=_hmms(texts_field(header, "units"), others),

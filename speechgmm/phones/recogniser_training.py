@@ -24,7 +24,7 @@ from speechgmm.phones.network import LoopWeights
 from speechgmm.phones.occupied_frames import Aligned
 from speechgmm.phones.passes import Path
 from speechgmm.phones.recogniser import PhoneRecogniser
-from speechgmm.phones.transcripts import Said, transcripts
+from speechgmm.phones.transcripts import Said, transcripts_of
 from speechgmm.settings import require_numbers, settings_from_table
 from speechgmm.training_frames import checked_frames, usable_frames
 from speechgmm.version import __version__
@@ -154,7 +154,7 @@ def train_recogniser(
     """Train a phone recogniser.
 
     Utterances with segments of the tier "phones" give the HMMs their first guess; others are divided evenly. See
-    `speechgmm.phones.transcripts.transcripts` for what an utterance may have.
+    `speechgmm.phones.transcripts.transcripts_of` for what an utterance may have.
 
     Parameters
     ----------
@@ -182,11 +182,11 @@ def train_recogniser(
     settings, hmm = settings or RecogniserSettings(), hmm or HmmSettings()
     if not isinstance(features, FeatureConfig):
         features = {**PHONE_FEATURES, **(features or {})}
-    transcripts(utterances, settings.silence, lexicon)  # what is missing shows before the long work
+    transcripts_of(utterances, settings.silence, lexicon)  # what is missing shows before the long work
     features, extraction = usable_frames(utterances, None, features, None, n_jobs, progress)
     used = extraction.utterances
     material = Material(
-        used, checked_frames(extraction.frames), transcripts(used, settings.silence, lexicon, features)
+        used, checked_frames(extraction.frames), transcripts_of(used, settings.silence, lexicon, features)
     )
     training = train_on_material(material, features, settings, hmm, n_jobs, progress)
     return RecogniserTraining(

@@ -25,7 +25,7 @@ from speechgmm.phones.lexicon import Lexicon
 from speechgmm.phones.phone_sets import PhoneMap, map_phones
 from speechgmm.phones.recogniser import Alignment, PhoneRecogniser, Recognition
 from speechgmm.phones.speaker_adaptation import adapted_to
-from speechgmm.phones.transcripts import PHONES, TEXT, transcripts
+from speechgmm.phones.transcripts import PHONES, TEXT, transcripts_of
 
 WORDS = "words"
 # How near boundaries are to count as found, in seconds.
@@ -161,7 +161,7 @@ def align_utterances(
     """
     _require_distinct(utterances)
     asked = utterances if lexicon is None else [_by_words(one) for one in utterances]
-    said = transcripts(asked, recogniser.silence, lexicon)
+    said = transcripts_of(asked, recogniser.silence, lexicon)
     steps = {one.id: own.steps for one, own in zip(utterances, said, strict=True)}
     with one_blas_thread():
         extraction = FeatureExtractor(recogniser.features).extract(utterances, n_jobs, progress)
@@ -261,7 +261,7 @@ def evaluate_recognition(
         utterances are.
     shift : float
         In seconds, added to the times of hypotheses before boundaries are compared: tools do not agree on what they
-        count from. Those of pocketsphinx are 0.0078 early.
+        count from.
     seed : int >= 0
         Of the interval.
 

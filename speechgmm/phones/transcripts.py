@@ -43,7 +43,7 @@ def word_steps(words: Sequence[str], lexicon: Lexicon, silence: str) -> tuple[St
     return tuple(steps)
 
 
-def transcripts(
+def transcripts_of(
     utterances: Sequence[Utterance],
     silence: str,
     lexicon: Lexicon | None = None,

@@ -40,7 +40,7 @@ from speechgmm.phones import (
 )
 from speechgmm.phones.front_end import FrontEnd
 from speechgmm.phones.passes import occupancy
-from speechgmm.phones.transcripts import transcripts
+from speechgmm.phones.transcripts import transcripts_of
 from speechgmm.terminal import print_table
 
 FEATURES = FeatureConfig(sample_rate=16000, n_coefficients=13, normalisation="mean_variance", dither=1e-5)
@@ -66,7 +66,7 @@ def speech() -> Speech:
     """The aligned utterances of LibriSpeech."""
     listed = librispeech.phone_utterances(data() / "LibriSpeech")
     extraction = FeatureExtractor(FEATURES).extract(listed)
-    said = transcripts(extraction.utterances, "SIL", features=FEATURES)
+    said = transcripts_of(extraction.utterances, "SIL", features=FEATURES)
     return Speech(
         list(extraction.utterances),
         list(extraction.frames),
