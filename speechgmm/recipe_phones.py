@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, replace
 
 from speechgmm.em.coordinates import Floats
-from speechgmm.features import Extraction, FeatureConfig
+from speechgmm.features import Extraction, FeatureConfig, FrameStatistics
 from speechgmm.files import sha256_of_text
 from speechgmm.manifest import Segment, Utterance
 from speechgmm.metrics.boundaries import BoundaryAgreement
@@ -115,6 +115,19 @@ def part(extraction: Extraction, wanted: Wanted) -> Extraction:
         tuple(extraction.seconds[number] for number in chosen),
         (),
     )
+
+
+def normalised_by_session(extraction: Extraction) -> Extraction:
+    """Frames with mean 0 and variance 1 over all that there is of a speaker, or of a chapter that a speaker read."""
+    sessions = [(one.label("speaker"), one.labels.get("chapter", "")) for one in extraction.utterances]
+    pieces: dict[tuple[str, str], list[Floats]] = {}
+    for session, frames in zip(sessions, extraction.frames, strict=True):
+        pieces.setdefault(session, []).append(frames)
+    statistics = {session: FrameStatistics.of(own) for session, own in pieces.items()}
+    normalised = (
+        statistics[session].apply(frames) for session, frames in zip(sessions, extraction.frames, strict=True)
+    )
+    return replace(extraction, frames=tuple(normalised))
 
 
 def speakers_of(utterances: Iterable[Utterance]) -> list[str]:

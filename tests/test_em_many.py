@@ -73,7 +73,7 @@ def test_no_frames_have_no_scores():
 def test_more_components_than_are_worked_on_together():
     # Parts end in the middle, and one mixture is larger than a part by itself.
     sizes = (200, 100, 156, TOGETHER + 5, 1, 1)
-    assert _parts(sizes).tolist() == [0, 1, 3, 4, 6]
+    assert _parts(sizes, TOGETHER).tolist() == [0, 1, 3, 4, 6]
     mixtures = mixtures_of(sizes)
     frames = frames_of(700)
     exact = np.stack([mixture.log_likelihoods(frames) for mixture in mixtures], axis=1)
@@ -82,7 +82,7 @@ def test_more_components_than_are_worked_on_together():
 
 @given(st.lists(st.integers(1, 400), min_size=1, max_size=30))
 def test_parts_hold_every_mixture_once_and_are_no_larger_than_needed(counts):
-    bounds = _parts(counts).tolist()
+    bounds = _parts(counts, TOGETHER).tolist()
     assert bounds[0] == 0 and bounds[-1] == len(counts) and bounds == sorted(set(bounds))
     for first, last in pairwise(bounds):
         assert sum(counts[first:last]) <= TOGETHER or last == first + 1
@@ -149,6 +149,44 @@ def test_sharp_components_are_scored_exactly(variance):
     frames = np.concatenate([frames_of(20), sharp.means + np.sqrt(variance) * frames_of(2)])
     scores = ManyMixtures(mixtures).log_likelihoods(frames)
     np.testing.assert_allclose(scores, expected(mixtures, frames), rtol=1e-5, atol=1e-3)
+
+
+def test_a_mixture_too_sharp_for_products_does_not_change_the_way_of_others():
+    one, other = mixtures_of((3, 2))
+    needle = Mixture(other.weights, other.means, np.full(other.means.shape, 1e-14))
+    frames, shared = frames_of(40), Coordinates(np.zeros(3), np.ones(3))
+    together = ManyMixtures([one, needle, other], shared, together=1)
+    assert together._too_sharp.tolist() == [1]
+    expected_bits = ManyMixtures([one, other], shared, together=1).log_likelihoods(frames)
+    assert np.array_equal(together.log_likelihoods(frames)[:, [0, 2]], expected_bits)
+
+
+def test_totals_are_sums_over_all_frames_in_float64():
+    wide, sharp = mixtures_of((3, 2))
+    needle = Mixture(sharp.weights, sharp.means, np.full(sharp.means.shape, 1e-14))
+    mixtures, frames = [wide, sharp, needle], frames_of(600)
+    exact = expected(mixtures, frames)
+    totals = ManyMixtures(mixtures).total_log_likelihoods(frames)
+    assert totals.dtype == np.float64
+    # No frame is off by more than NEAR says, and errors do not pile up.
+    np.testing.assert_allclose(totals / 600, exact.mean(axis=0), **NEAR)
+    frames[3] = 1e6
+    difference = ManyMixtures(mixtures).total_log_likelihoods(frames) - totals
+    # The score of a frame far out, -1e12 and beyond, keeps the digits of float64: float32 holds seven.
+    exact = expected(mixtures, frames[3:4])[0] - exact[3]
+    np.testing.assert_allclose(difference, exact, rtol=1e-14, atol=1e-4)
+
+
+@pytest.mark.parametrize("numbers", [[0], [2, 0], [0, 1, 2, 3], [1, 1]])
+def test_chosen_mixtures_have_the_bits_of_all(numbers):
+    # With a product for each mixture no other one has a say in its bits.
+    many, frames = ManyMixtures(mixtures_of((17, 40, 5, 1)), together=1), frames_of(550).astype(np.float32)
+    frames[7] += 1e4
+    chosen = many.chosen(numbers)
+    assert chosen.mixtures == tuple(many.mixtures[number] for number in numbers)
+    assert np.array_equal(chosen.log_likelihoods(frames), many.log_likelihoods(frames)[:, numbers])
+    assert np.array_equal(chosen.total_log_likelihoods(frames), many.total_log_likelihoods(frames)[numbers])
+    assert len(many.mixtures) == 4
 
 
 def test_a_component_of_no_weight_counts_for_nothing():

@@ -420,10 +420,10 @@ def test_growth_without_anything_aligned_is_an_error_in_words():
 @pytest.mark.parametrize(
     ("transcript", "message"),
     [
-        (transcript_of("AZ"), r"there is no HMM of 'Z'; there are 'A', 'B'"),
-        ((), "the transcript is empty"),
-        ((Step(((),)),), "the transcript is empty"),
-        ((Step(()),), "has nothing that may stand there"),
+        (transcript_of("AZ"), "utterance 1: there is no HMM of 'Z'; there are 'A', 'B'"),
+        ((), "utterance 1: the transcript is empty"),
+        ((Step(((),)),), "utterance 1: the transcript is empty"),
+        ((Step(()),), "utterance 1: place 1 .* has nothing that may stand there"),
     ],
 )
 def test_transcripts_that_are_none_stop_the_training(transcript, message):

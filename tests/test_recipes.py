@@ -32,6 +32,7 @@ from tests.cli_tools import (
     run_until_reader_leaves,
     tone,
 )
+from tests.made_phones import make_librispeech_phones, make_timit
 
 RECIPES = ROOT / "recipes"
 KEYS = {"recipe", "version", "seed", "config", "manifest_sha256", "stages", "metrics"}
@@ -84,7 +85,7 @@ def make_speech_commands_verification(folder):
     return folder / "verification.jsonl"
 
 
-PHONES = "AA AE AH B CH D EH F IY K M N S T".split()
+PHONES = ["AA", "AE", "AH", "B", "CH", "D", "EH", "F", "IY", "K", "M", "N", "S", "T"]
 
 
 def make_speech_commands_phones(folder):
@@ -191,6 +192,18 @@ def trial_metrics(*systems, suffix=""):
 
 SYSTEMS = ("top", "top_snorm", "top_adaptive_snorm", "dense", "dense_snorm", "linear", "linear_snorm")
 LISTS = ("stretches", "stretches_mean_normalised", "chapters", "chapters_mean_normalised")
+BOUNDARIES = tuple(f"boundary_{milliseconds}ms" for milliseconds in (10, 20, 50))
+SPEAKERS_OUT = ("without_19", "without_26", "without_27")
+LIBRISPEECH_PHONES = (
+    *(f"segment_accuracy_{kind}{split}" for kind in ("", "sklearn_") for split in ("random", "chapters")),
+    *(f"segment_accuracy_{kind}{split}" for kind in ("", "sklearn_") for split in SPEAKERS_OUT),
+    *("per", "per_fmllr", "per_with_silence", "per_pocketsphinx", *BOUNDARIES),
+    *(
+        f"per_{split}{system}"
+        for split in (*SPEAKERS_OUT, "leave_one_speaker_out")
+        for system in ("", "_fmllr", "_vtln_fmllr")
+    ),
+)
 
 REGISTRY = {
     "fsdd_digits": Registered(
@@ -205,6 +218,17 @@ REGISTRY = {
     ),
     "fsdd_speaker_id": Registered(make_fsdd, ("accuracy_official", "accuracy_text_independent"), "fsdd"),
     "japanese_vowels_speaker_id": Registered(make_japanese_vowels, ("accuracy",)),
+    "librispeech_phones": Registered(
+        make_librispeech_phones,
+        (
+            *LIBRISPEECH_PHONES,
+            *(f"segment_balanced_accuracy_{split}" for split in ("random", "chapters", *SPEAKERS_OUT)),
+            *(f"per_speaker_{speaker}" for speaker in (19, 26, 27)),
+            *(f"recognised_{name}" for name in BOUNDARIES),
+        ),
+        "LibriSpeech",
+        shown=LIBRISPEECH_PHONES,
+    ),
     "librispeech_verification": Registered(
         make_librispeech,
         sum(
@@ -239,6 +263,11 @@ REGISTRY = {
             *("eer", "eer_snorm", "eer_mean_normalised", "eer_snorm_mean_normalised"),
             *("identification_accuracy", "open_set_detection", "open_set_false_alarm"),
         ),
+    ),
+    "timit_phones": Registered(
+        make_timit,
+        ("segment_accuracy", "per", "per_fmllr", "per_dev", "per_with_silence", *BOUNDARIES),
+        "TIMIT",
     ),
     "voxceleb1_verification": Registered(
         make_voxceleb1,

@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from speechgmm.errors import InputError
+from speechgmm.errors import InputError, SpeechGMMWarning
 from speechgmm.features.config import FeatureConfig
 from speechgmm.features.extract import FeatureExtractor
 from speechgmm.manifest import Segment, Utterance
@@ -123,6 +123,30 @@ def test_segments_of_a_frame_and_utterances_without_segments():
     frames, short = [*frames, np.zeros((5, 3), np.float32)], [*short, []]
     classifier = train_segment_classifier(frames, short, CONFIG, SMALL)
     assert classifier.scores(frames, short).shape == (120, 3)
+
+
+def test_a_single_phone_has_no_discriminants_and_is_always_right():
+    frames, segments = made(2)
+    alone = [[replace(segment, label="A") for segment in one] for one in segments]
+    # Without a second part, frames are of a single class too.
+    with pytest.warns(SpeechGMMWarning, match="there is one class only"):
+        classifier = train_segment_classifier(frames, alone, CONFIG, replace(SMALL, n_parts=1))
+    assert classifier.frame_evidence.transform is None and classifier.vector_evidence.transform is None
+    assert classifier.classify(frames, segments) == ["A"] * 30
+
+
+def test_discriminants_are_fewer_than_classes():
+    classifier = train_segment_classifier(*made(), CONFIG, replace(SMALL, n_dimensions=20))
+    # Three parts of three phones; three phones.
+    assert classifier.frame_evidence.transform.n_out == 8
+    assert classifier.vector_evidence.transform.n_out == 2
+
+
+def test_too_few_segments_for_discriminants_of_vectors():
+    with pytest.raises(
+        InputError, match=r"vectors of 12 segments, 28 values each: .* tells them apart for certain"
+    ):
+        train_segment_classifier(*made(2, 6), CONFIG, replace(SMALL, evidence="vectors"))
 
 
 def test_evaluation():

@@ -1,4 +1,4 @@
-"""Ranges, vectors, parts, neighbours and discriminants: by hand, by slow twins, by scikit-learn."""
+"""Ranges, vectors and parts of segments: by hand and by slow twins."""
 
 import numpy as np
 import pytest
@@ -8,13 +8,7 @@ from hypothesis import strategies as st
 from speechgmm.errors import InputError
 from speechgmm.features.config import FeatureConfig
 from speechgmm.manifest import Segment
-from speechgmm.phones.segment_features import (
-    discriminants,
-    frame_ranges,
-    numbered_parts,
-    segment_vectors,
-    with_neighbours,
-)
+from speechgmm.phones.segment_features import frame_ranges, numbered_parts, segment_vectors
 
 RANGES = st.lists(st.integers(1, 9), min_size=1, max_size=6).map(
     lambda lengths: np.stack([np.cumsum([0, *lengths[:-1]]), np.cumsum(lengths)], axis=1)
@@ -107,68 +101,3 @@ def test_parts_agree_with_the_slow_twin(ranges, n_parts):
         for row in range(start, stop)
     ]
     assert list(zip(*(one.tolist() for one in numbered_parts(ranges, n_parts)), strict=True)) == expected
-
-
-def test_neighbours_stand_beside_a_frame_from_the_earliest():
-    found = with_neighbours(np.array([[1.0, -1.0], [2.0, -2.0], [3.0, -3.0]]), 1)
-    assert found.tolist() == [[1, -1, 1, -1, 2, -2], [1, -1, 2, -2, 3, -3], [2, -2, 3, -3, 3, -3]]
-    assert found.dtype == np.float32
-    with pytest.raises(InputError, match="`context` is -1"):
-        with_neighbours(found, -1)
-
-
-def three_classes(seed=0, n=900, offset=0.0):
-    """Classes apart in two directions, with a spread that is not round; far from zero where an offset is given."""
-    rng = np.random.default_rng(seed)
-    classes = rng.integers(3, size=n)
-    means = rng.normal(size=(3, 6))
-    return means[classes] + rng.normal(size=(n, 6)) @ rng.normal(size=(6, 6)) + offset, classes
-
-
-def test_discriminants_have_unit_spread_within_classes():
-    frames, classes = three_classes(offset=1e4)
-    mean, matrix = discriminants([(frames, classes)], 3, 4)
-    np.testing.assert_allclose(mean, frames.mean(axis=0), rtol=1e-12)
-    projected = (frames - mean) @ matrix
-    within = sum(np.cov(projected[classes == c].T, bias=True) * np.mean(classes == c) for c in range(3))
-    # The ridge takes a millionth of the variance, times how much features depend on one another here.
-    np.testing.assert_allclose(within, np.eye(4), atol=1e-3)
-    apart = [np.var([projected[classes == c, k].mean() for c in range(3)]) for k in range(4)]
-    assert apart[0] > apart[1] > 100 * max(apart[2:])
-
-
-def test_discriminants_span_those_of_scikit_learn():
-    from scipy.linalg import subspace_angles
-    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-
-    frames, classes = three_classes(1)
-    theirs = LinearDiscriminantAnalysis(solver="eigen").fit(frames, classes).scalings_[:, :2]
-    _, ours = discriminants([(frames, classes)], 3, 2)
-    # Radians; the ridge turns the plane a little.
-    assert subspace_angles(theirs, ours).max() < 1e-3
-
-
-def test_discriminants_of_pieces_are_those_of_all():
-    frames, classes = three_classes(2)
-    whole = discriminants([(frames, classes)], 3, 2)
-    pieces = [(frames[:100], classes[:100]), (frames[:0], classes[:0]), (frames[100:], classes[100:])]
-    for one, other in zip(whole, discriminants(pieces, 3, 2), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-9)
-
-
-def test_discriminants_of_features_that_depend_on_one_another():
-    frames, classes = three_classes(3)
-    frames = np.concatenate([frames, frames[:, :1], np.full((len(frames), 1), 7.0)], axis=1)
-    mean, matrix = discriminants([(frames, classes)], 3, 2)
-    assert np.isfinite(matrix).all()
-    assert np.isfinite(mean).all()
-
-
-def test_bad_discriminants():
-    frames, classes = three_classes()
-    with pytest.raises(InputError, match="7 discriminants were asked for; there can be 1 to 6"):
-        discriminants([(frames, classes)], 3, 7)
-    with pytest.raises(InputError, match="all frames are equal"):
-        discriminants([(np.ones((5, 2)), np.zeros(5, int))], 1, 1)
-    with pytest.raises(InputError, match="there are no frames"):
-        discriminants([], 1, 1)

@@ -1,39 +1,17 @@
 """Spoken digits of the Free Spoken Digit Dataset: the official split, and speakers never heard in training."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import replace
 from itertools import combinations, product
 from statistics import mean
 
+import words
+from copies import COPY, warped, with_copies
+
 from speechgmm.corpora.fsdd import CORPUS
-from speechgmm.features import Extraction, FeatureConfig
-from speechgmm.manifest import Utterance
+from speechgmm.features import Extraction
 from speechgmm.recipe import Recipe, run
 from speechgmm.settings import TrainingSettings
-
-
-def with_warped(
-    recipe: Recipe, utterances: Sequence[Utterance], features: FeatureConfig, warps: Sequence[float]
-) -> Extraction:
-    """Features of utterances, and of copies whose filters lie lower or higher: voices of other vocal tracts.
-
-    After Jaitly, Hinton (2013), Vocal tract length perturbation improves speech recognition, ICML workshop.
-    """
-    parts = []
-    for warp in warps:
-        edges = {
-            "low_frequency": warp * features.low_frequency,
-            "high_frequency": warp * features.high_frequency,
-        }
-        extraction = recipe.extract(utterances, replace(features, **edges))
-        if warp != 1.0:
-            copies = tuple(
-                replace(one, id=f"{one.id} x {warp}", split="warped") for one in extraction.utterances
-            )
-            extraction = replace(extraction, utterances=copies)
-        parts.append(extraction)
-    names = ("utterances", "frames", "seconds", "problems")
-    return Extraction(*(sum((getattr(part, name) for part in parts), ()) for name in names))
 
 
 def accuracies(
@@ -45,7 +23,7 @@ def accuracies(
         "digit",
         training,
         lambda utterance: utterance.label("speaker") not in left_out,
-        lambda utterance: utterance.label("speaker") in left_out and utterance.split != "warped",
+        lambda utterance: utterance.label("speaker") in left_out and utterance.split != COPY,
     )
     labels = {utterance.id: utterance.labels for utterance in extraction.utterances}
     right: dict[str, list[bool]] = {speaker: [] for speaker in left_out}
@@ -80,7 +58,7 @@ def main() -> None:
     with recipe.stage("official split"):
         official = recipe.identify(extraction, "digit", recipe.training())
     extractions = [
-        with_warped(recipe, utterances, replace(recipe.features(), **changes, **chosen), warps)
+        with_copies(recipe, utterances, warped(replace(recipe.features(), **changes, **chosen), warps))
         for chosen in combined
     ]
     with recipe.stage("choice for each speaker"):
@@ -91,11 +69,16 @@ def main() -> None:
             settings = replace(recipe.training(), n_components=count)
             alone |= accuracies(recipe, extractions[index], [speaker], settings)
             print(f"  without {speaker}: {count} components, {combined[index]}: {alone[speaker]:.2%}")
+    hmm_official = words.official(recipe, extraction)
+    hmm_alone = words.leave_one_speaker_out(recipe, utterances, speakers)
     recipe.finish(
         {
             "accuracy_official": official.accuracy,
             **{f"accuracy_without_{speaker}": value for speaker, value in alone.items()},
             "accuracy_leave_one_speaker_out": mean(alone.values()),
+            "accuracy_hmm_official": hmm_official,
+            **{f"accuracy_hmm_without_{speaker}": value for speaker, value in hmm_alone.items()},
+            "accuracy_hmm_leave_one_speaker_out": mean(hmm_alone.values()),
         },
         intervals={"accuracy_official": official.interval},
     )

@@ -1,11 +1,13 @@
 """Many mixtures at once: the log-likelihood of every frame under each, by one compiled pass."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from copy import copy
 
 import numpy as np
+from numpy.typing import NDArray
 
 from speechgmm.em import kernels_many
-from speechgmm.em.coordinates import Coordinates, Float32s, Floats
+from speechgmm.em.coordinates import Coordinates, Float32s, Float64s, Floats
 from speechgmm.em.mixture import LOG_2, Mixture, log_sum_exp
 from speechgmm.em.moments import moments_of
 from speechgmm.em.projection import Projection
@@ -26,6 +28,9 @@ class ManyMixtures:
         All with the same number of features, and of any number of components.
     coordinates : Coordinates, optional
         Default: those that suit all mixtures together, each counting the same.
+    together : int
+        Components whose densities one product gives, or those of one mixture. With 1 every mixture has a product of
+        its own, and the bits of its scores depend on no other mixture.
 
     Raises
     ------
@@ -33,28 +38,46 @@ class ManyMixtures:
         If there are none, or they have different numbers of features.
     """
 
-    def __init__(self, mixtures: Sequence[Mixture], coordinates: Coordinates | None = None) -> None:
+    def __init__(
+        self,
+        mixtures: Sequence[Mixture],
+        coordinates: Coordinates | None = None,
+        together: int = TOGETHER,
+    ) -> None:
         if not mixtures or len({mixture.n_features for mixture in mixtures}) > 1:
             raise InputError("mixtures scored together must be one or more, all with as many features")
         type_ = "full" if any(mixture.has_matrices for mixture in mixtures) else "diag"
         self.mixtures = tuple(mixture.with_type(type_) for mixture in mixtures)
         self.n_features = self.mixtures[0].n_features
         self.coordinates = coordinates or moments_of(_joined(self.mixtures)).coordinates(type_)
+        self._together = together
         self._kind = self.mixtures[0].type.kind
         self._block = block_size(self._kind, self.n_features)
-        with one_blas_thread():
-            parts = [Projection.of(mixture, self.coordinates) for mixture in self.mixtures]
-        exact = np.concatenate([part.exact for part in parts])
-        exact[:, -1] -= self.coordinates.log_volume / LOG_2
-        self._projection = Projection(exact, np.concatenate([part.sharpness for part in parts]))
-        self._order = np.argsort(self._projection.sharp)
-        counts = [mixture.n_components for mixture in self.mixtures]
-        self._starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        self._parts = _parts(counts)
         place = [self.coordinates.origin, 1.0 / self.coordinates.scale]
         if self.coordinates.transform is not None:  # frames come turned
             place = [np.zeros(self.n_features), np.ones(self.n_features)]
         self._place = np.stack(place)
+        with one_blas_thread():
+            self._gather([Projection.of(mixture, self.coordinates) for mixture in self.mixtures])
+
+    def _gather(self, projections: Sequence[Projection]) -> None:
+        """Put what is needed of each mixture one below the other."""
+        self._projections = projections
+        exact = np.concatenate([one.exact for one in projections])
+        exact[:, -1] -= self.coordinates.log_volume / LOG_2
+        self._projection = Projection(exact, np.concatenate([one.sharpness for one in projections]))
+        self._order = np.argsort(self._projection.sharp)
+        self._too_sharp = np.flatnonzero([one.too_sharp for one in projections])
+        counts = [mixture.n_components for mixture in self.mixtures]
+        self._starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        self._parts = _parts(counts, self._together)
+
+    def chosen(self, numbers: Iterable[int]) -> "ManyMixtures":
+        """Some of the mixtures, in the order given, without making them ready anew."""
+        taken, result = list(numbers), copy(self)
+        result.mixtures = tuple(self.mixtures[number] for number in taken)
+        result._gather([self._projections[number] for number in taken])
+        return result
 
     def log_likelihoods(self, frames: Floats) -> Float32s:
         """The log-likelihood of each frame under each mixture, natural log.
@@ -71,6 +94,40 @@ class ManyMixtures:
         -------
         (n_frames, n_mixtures) float32
         """
+        scores, far = self._scores(frames)
+        # What float32 cannot hold is no likelihood at all.
+        if far.any():
+            scores[far] = np.maximum(self._plainly(frames[far], self.mixtures), LOG2_OF_NOTHING)
+        for number in self._too_sharp:
+            plain = self._plainly(frames, self.mixtures[number : number + 1])
+            scores[:, number] = np.maximum(plain[:, 0], LOG2_OF_NOTHING)
+        return scores
+
+    def total_log_likelihoods(self, frames: Floats) -> Float64s:
+        """The log-likelihood of all frames together under each mixture, natural log.
+
+        Frames far from everything count in float64; the others as in `log_likelihoods`.
+
+        Parameters
+        ----------
+        frames : (n_frames, n_features) float32 or float64
+            Finite.
+
+        Returns
+        -------
+        (n_mixtures,) float64
+        """
+        scores, far = self._scores(frames)
+        # A row for each mixture: the order in which a row is summed depends on its length alone.
+        totals: Float64s = np.ascontiguousarray(scores[~far].T, np.float64).sum(axis=1)
+        if far.any():
+            totals += self._plainly(frames[far], self.mixtures).sum(axis=0)
+        for number in self._too_sharp:
+            totals[number] = self._plainly(frames, self.mixtures[number : number + 1]).sum()
+        return totals
+
+    def _scores(self, frames: Floats) -> tuple[Float32s, NDArray[np.bool_]]:
+        """Log-likelihoods by products, and which frames are too far for those."""
         turned = np.ascontiguousarray(frames)
         if self.coordinates.transform is not None:
             turned = self.coordinates.apply(turned)
@@ -91,16 +148,13 @@ class ManyMixtures:
                 far,
                 scores,
             )
-        plain = np.full(len(frames), True) if self._projection.too_sharp else far
-        if plain.any():
-            scores[plain] = self._plainly(np.asarray(frames)[plain])
-        return scores
+        return scores, far
 
-    def _plainly(self, frames: Floats) -> Float32s:
-        """The same of a few frames, by the plain equation."""
-        columns = [log_sum_exp(mixture.unchecked_log_densities(frames)) for mixture in self.mixtures]
-        # What float32 cannot hold is no likelihood at all.
-        return np.maximum(np.stack(columns, axis=1), LOG2_OF_NOTHING).astype(np.float32)
+    @staticmethod
+    def _plainly(frames: Floats, mixtures: Sequence[Mixture]) -> Float64s:
+        """Log-likelihoods by the plain equation, (n_frames, n_mixtures)."""
+        columns = [log_sum_exp(mixture.unchecked_log_densities(frames)) for mixture in mixtures]
+        return np.stack(columns, axis=1)
 
 
 def _joined(mixtures: Sequence[Mixture]) -> Mixture:
@@ -113,11 +167,11 @@ def _joined(mixtures: Sequence[Mixture]) -> Mixture:
     )
 
 
-def _parts(counts: Sequence[int]) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
-    """Cut mixtures into runs of at most `TOGETHER` components, or of one mixture."""
+def _parts(counts: Sequence[int], together: int) -> NDArray[np.int64]:
+    """Cut mixtures into runs of at most `together` components, or of one mixture."""
     bounds, n_components = [0], 0
     for number, count in enumerate(counts):
-        if number > bounds[-1] and n_components + count > TOGETHER:
+        if number > bounds[-1] and n_components + count > together:
             bounds.append(number)
             n_components = 0
         n_components += count

@@ -74,7 +74,7 @@ def bootstrap_intervals(
     resampled); Snijders and Borgatti (1999), Connections 22 (2), 161-170 (pairs count as the product); Efron
     (1981), Canadian Journal of Statistics 9, 139-172 (the bias correction).
     """
-    _check_numbers(n_replicates, confidence, seed)
+    require_resampling(n_replicates, confidence, seed)
     targets, models, tests = _numbered(is_target, model_speakers, test_speakers)
     n_speakers = int(max(models.max(), tests.max())) + 1
     own, first, second = models[targets], models[~targets], tests[~targets]
@@ -87,13 +87,34 @@ def bootstrap_intervals(
             replicates.append(figures(target_weights, nontarget_weights))
     measured = figures(np.ones(len(own)), np.ones(len(first)))
     return {
-        name: _percentiles(name, value, np.array([replicate[name] for replicate in replicates]), confidence)
+        name: corrected_percentiles(
+            name, value, np.array([replicate[name] for replicate in replicates]), confidence
+        )
         for name, value in measured.items()
     }
 
 
-def _percentiles(name: str, measured: float, values: Float64s, confidence: float) -> tuple[float, float]:
-    """Efron's bias-corrected percentiles: shifted by how far the measured figure is from the median."""
+def corrected_percentiles(
+    name: str, measured: float, values: Float64s, confidence: float
+) -> tuple[float, float]:
+    """Efron's bias-corrected percentiles: shifted by how far the measured figure is from the median.
+
+    Parameters
+    ----------
+    name : str
+        Of the figure, for the message of an error.
+    measured : float
+        The figure itself.
+    values : (n_replicates,) float64
+        The figure of each replicate.
+    confidence : float
+        Between 0 and 1, both excluded.
+
+    Raises
+    ------
+    InputError
+        If a figure is NaN.
+    """
     if np.isnan(values).any() or math.isnan(measured):
         raise InputError(f"the figure {name!r} is NaN for some weights; figures must be numbers")
     n = len(values)
@@ -107,7 +128,8 @@ def _percentiles(name: str, measured: float, values: Float64s, confidence: float
     return float(low), float(high)
 
 
-def _check_numbers(n_replicates: int, confidence: float, seed: int) -> None:
+def require_resampling(n_replicates: int, confidence: float, seed: int) -> None:
+    """Raise `InputError` if a number is out of its range, see `bootstrap_intervals`."""
     if not 0 < confidence < 1:
         raise InputError(f"`confidence` is {confidence}; it must be between 0 and 1 (a per cent figure?)")
     # Rounded, since 1 - 0.9 is a little less than a tenth.

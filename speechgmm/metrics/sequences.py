@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speechgmm.errors import InputError
-from speechgmm.metrics.bootstrap import _check_numbers, _percentiles
+from speechgmm.metrics.bootstrap import corrected_percentiles, require_resampling
 
 Labels = Sequence[Hashable]
 Int64s = NDArray[np.int64]
@@ -239,7 +239,7 @@ def error_rate_interval(
     Bisani and Ney (2004), Bootstrap estimates for confidence intervals in ASR performance evaluation, ICASSP. The
     percentiles are bias-corrected as those of `speechgmm.metrics.bootstrap`.
     """
-    _check_numbers(n_replicates, confidence, seed)
+    require_resampling(n_replicates, confidence, seed)
     if len(counts) != len(speakers):
         raise InputError(
             f"{len(counts)} counts and {len(speakers)} speakers were given; one of each an utterance"
@@ -258,7 +258,7 @@ def error_rate_interval(
         # Of utterances without a single label there is no rate: drawn again.
         if length := lengths[drawn].sum():
             rates.append(errors[drawn].sum() / length)
-    low, high = _percentiles("rate", rate, np.array(rates), confidence)
+    low, high = corrected_percentiles("rate", rate, np.array(rates), confidence)
     return ErrorRateInterval(rate, low, high, "speakers" if by_speaker else "utterances", n_units)
 
 

@@ -33,10 +33,13 @@ class FrontEnd:
     transform: LinearTransform | None = None
 
     def __post_init__(self) -> None:
+        if self.transform is None and (self.n_joined or self.context):
+            raise InputError(
+                f"a front end without a transform joins nothing; it has {self.n_joined} values in "
+                f"{self.context} frames to either side"
+            )
         joined = self.n_joined * (1 + 2 * self.context)
-        if min(self.n_joined, self.context) < 0 or joined != (
-            0 if self.transform is None else self.transform.n_in
-        ):
+        if min(self.n_joined, self.context) < 0 or joined != (self.transform.n_in if self.transform else 0):
             raise InputError(
                 f"a front end of {self.n_joined} values in {self.context} frames to either side gives {joined} values; "
                 "the transform takes another number"

@@ -17,7 +17,7 @@ from speechgmm.em.sources import ArraySource, PieceSource
 from speechgmm.em.statistics import EStep, Statistics
 from speechgmm.errors import InputError
 from speechgmm.parallel import Progress, no_progress, one_blas_thread, shard_map
-from speechgmm.phones.first_paths import first_paths
+from speechgmm.phones.first_paths import Times, first_paths
 from speechgmm.phones.graph import Step, compose
 from speechgmm.phones.hmm import HmmSet, left_to_right
 from speechgmm.phones.occupied_frames import (
@@ -77,8 +77,8 @@ class HmmSettings:
         require_numbers(self, "HMM", {**whole, "seed": 0}, ("frames_per_component", "variance_floor"))
         if self.method not in METHODS:
             raise InputError(f"HMM setting `method` is {self.method!r}; it can be {', '.join(METHODS)}")
-        if not self.beam > 0:
-            raise InputError(f"HMM setting `beam` is {self.beam}; it must be more than 0 nats")
+        if isinstance(self.beam, bool) or not isinstance(self.beam, int | float) or not self.beam > 0:
+            raise InputError(f"HMM setting `beam` is {self.beam!r}; it must be more than 0 nats")
 
 
 class Iteration(NamedTuple):
@@ -121,7 +121,7 @@ def train_hmms(
     n_states: Mapping[str, int],
     settings: HmmSettings | None = None,
     *,
-    times: Sequence[Sequence[tuple[int, int]]] | None = None,
+    times: Sequence[Times | None] | None = None,
     n_jobs: int = 1,
     progress: Progress = no_progress,
 ) -> HmmTraining:
@@ -136,9 +136,8 @@ def train_hmms(
     n_states : mapping of str to int
         By unit.
     settings : HmmSettings, optional
-    times : sequence of sequence of (first, stop), optional
-        The frames of each step of each transcript, which must have one alternative of one unit, as a first guess.
-        Without it training starts flat: every utterance divided evenly over its states.
+    times : sequence of (sequence of (first, stop) or None), optional
+        Frames of each step, which must be one unit. An utterance without starts flat: divided evenly over states.
     n_jobs : int
         Threads; the result is the same bits for any number.
     progress : callable
@@ -231,8 +230,13 @@ class HmmTrainer:
 
     def aligned(self, hmms: HmmSet) -> list[Aligned]:
         """The utterances with their graphs."""
-        graphs = [compose(hmms, transcript) for transcript in self._transcripts]
-        return [Aligned(*pair) for pair in zip(self._frames, graphs, strict=True)]
+        found = []
+        for number, (frames, transcript) in enumerate(zip(self._frames, self._transcripts, strict=True)):
+            try:
+                found.append(Aligned(frames, compose(hmms, transcript)))
+            except InputError as error:
+                raise InputError(f"utterance {number}: {error}") from error
+        return found
 
     def improved(self, hmms: HmmSet, utterances: Sequence[Aligned]) -> HmmSet:
         """The HMMs after one re-estimation; the pass goes into the history."""

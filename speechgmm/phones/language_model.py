@@ -72,7 +72,7 @@ class NgramModel:
         object.__setattr__(self, "levels", tuple(self.levels))
         if not self.levels:
             raise InputError("an n-gram model must have unigrams at least")
-        _require_order(self.order, len(self.vocabulary))
+        require_order(self.order, len(self.vocabulary))
         for length, level in enumerate(self.levels, 1):
             _check_level(level, length, len(self.vocabulary), self.order)
 
@@ -214,7 +214,8 @@ def _numbered(string: Sequence[str], numbers: Mapping[str, int]) -> Int64s:
     return np.array([numbers[phone] for phone in string], dtype=np.int64)
 
 
-def _require_order(order: int, n_phones: int) -> None:
+def require_order(order: int, n_phones: int) -> None:
+    """Refuse an order that is none, or whose table would be too large."""
     if type(order) is not int or order < 1:
         raise InputError(f"`order` is {order!r}; it must be a whole number from 1")
     if (n_phones + 1) ** order > LARGEST_TABLE:
@@ -291,7 +292,7 @@ def train_ngrams(
     if vocabulary is None:
         vocabulary = sorted({phone for string in strings for phone in string})
     vocabulary = checked_vocabulary(vocabulary)
-    _require_order(order, len(vocabulary))
+    require_order(order, len(vocabulary))
     numbers = {phone: number for number, phone in enumerate(vocabulary)}
     rows = [_numbered(string, numbers) for string in strings]
     counts = [_counts(rows, len(vocabulary), length) for length in range(1, order + 1)]

@@ -28,10 +28,12 @@ class LoopWeights:
     insertion: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.language_model < np.inf or not np.isfinite(self.insertion):
+        values = (self.language_model, self.insertion)
+        numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+        if not numbers or not 0 <= self.language_model < np.inf or not np.isfinite(self.insertion):
             raise InputError(
-                f"the weight of the language model is {self.language_model} and that of insertions {self.insertion}; "
-                "they must be finite, the first not negative"
+                f"the weight of the language model is {self.language_model!r} and that of insertions "
+                f"{self.insertion!r}; they must be finite, the first not negative"
             )
 
 

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from speechgmm.em.coordinates import Floats
+from speechgmm.em.coordinates import Float32s, Floats, require_frames
 from speechgmm.errors import FormatError, InputError
 from speechgmm.features.config import FeatureConfig
 from speechgmm.manifest import Segment
@@ -122,6 +122,27 @@ class PhoneRecogniser:
         """The same recogniser with other weights of the language model."""
         return replace(self, weights=weights)
 
+    def prepared(self, frames: Floats) -> Float32s:
+        """Frames as the HMMs take them.
+
+        Parameters
+        ----------
+        frames : (n_frames, n_features)
+            As `features` makes them.
+
+        Raises
+        ------
+        InputError
+            If frames are of other features.
+        """
+        checked = require_frames(frames)
+        if checked.shape[1] != self.features.n_features:
+            raise InputError(
+                f"frames have {checked.shape[1]} values; the recogniser needs {self.features.n_features}, as its "
+                "`features` make them (other settings?)"
+            )
+        return self.front_end.apply(checked)
+
     def recognise(
         self, frames: Floats, *, confidence: bool = False, beam: float = DECODING_BEAM
     ) -> Recognition:
@@ -141,7 +162,7 @@ class PhoneRecogniser:
         InputError
             If the utterance is shorter than any phone, or frames are of other features.
         """
-        scores = log_likelihoods(self.hmms, self.front_end.apply(frames))
+        scores = log_likelihoods(self.hmms, self.prepared(frames))
         decoded = decode(self.hmms, self.network, scores, beam)
         sure = None
         if confidence:
@@ -169,7 +190,7 @@ class PhoneRecogniser:
         InputError
             If a phone is unknown, or frames are of other features.
         """
-        found = align_frames(self.hmms, self.front_end.apply(frames), transcript, beam)
+        found = align_frames(self.hmms, self.prepared(frames), transcript, beam)
         return Alignment(
             phones=tuple(self._segment(one.unit, one.first, one.stop) for one in found.units),
             words=self._words(found, transcript),

@@ -25,7 +25,6 @@ from speechgmm.phones.hmm import HmmSet
 from speechgmm.phones.language_model import NgramModel
 from speechgmm.phones.network import LoopWeights
 from speechgmm.phones.transforms import LinearTransform
-from speechgmm.settings import settings_from_table
 from speechgmm.tensor_file import (
     PHONES,
     array_of,
@@ -111,15 +110,12 @@ def read_recogniser(path: str | Path) -> Stored:
         others = {name: array for name, array in tensors.items() if not name.startswith(NGRAMS)}
         transformed = {"transform", "offset"} & set(others)
         require_names(others, {*ARRAYS, *(("transform", "offset") if transformed else ())}, "array")
-        weights = typed_field(header, "loop_weights", dict)
         return Stored(
             features=FeatureConfig.from_dict(typed_field(header, "features", dict)),
             front_end=_front_end(typed_field(header, "front_end", dict), others),
             hmms=_hmms(texts_field(header, "units"), others),
             language_model=NgramModel.from_arrays(texts_field(header, "vocabulary"), ngrams),
-            weights=settings_from_table(
-                LoopWeights, {name: number_of(name, value) for name, value in weights.items()}, "loop"
-            ),
+            weights=_loop_weights(typed_field(header, "loop_weights", dict)),
             silence=typed_field(header, "silence", str),
             record=typed_field(header, "record", dict),
         )
@@ -135,6 +131,11 @@ def _front_end(table: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) ->
     matrix = array_of(tensors, "transform", (None, None), np.float64)
     offset = array_of(tensors, "offset", (len(matrix),), np.float64)
     return FrontEnd(n_joined, context, LinearTransform(matrix, offset))
+
+
+def _loop_weights(table: Mapping[str, Any]) -> LoopWeights:
+    require_names(table, ("language_model", "insertion"), of="loop_weights.")
+    return LoopWeights(**{name: number_of(f"loop_weights.{name}", value) for name, value in table.items()})
 
 
 def _hmms(units: list[str], tensors: Mapping[str, NDArray[Any]]) -> HmmSet:

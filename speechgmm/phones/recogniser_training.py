@@ -18,7 +18,7 @@ from speechgmm.phones.front_end_training import discriminant, with_semi_tied
 from speechgmm.phones.graph import Step
 from speechgmm.phones.hmm import left_to_right
 from speechgmm.phones.hmm_training import HmmSettings, HmmTrainer, HmmTraining, Iteration
-from speechgmm.phones.language_model import SMOOTHINGS, train_ngrams
+from speechgmm.phones.language_model import SMOOTHINGS, checked_vocabulary, require_order, train_ngrams
 from speechgmm.phones.lexicon import Lexicon
 from speechgmm.phones.network import LoopWeights
 from speechgmm.phones.occupied_frames import Aligned
@@ -89,7 +89,7 @@ class RecogniserSettings:
             raise InputError(
                 f"recogniser setting `smoothing` is {self.smoothing!r}; it can be {', '.join(SMOOTHINGS)}"
             )
-        if not isinstance(self.silence, str) or not self.silence or " " in self.silence:
+        if not isinstance(self.silence, str) or self.silence.split() != [self.silence]:
             raise InputError(
                 f"recogniser setting `silence` is {self.silence!r}; it must be the name of a phone"
             )
@@ -206,6 +206,8 @@ def train_on_material(
     n_states = dict.fromkeys({*material.phones, settings.silence}, settings.n_states)
     n_states[settings.silence] = settings.silence_states
     n_states = dict(sorted(n_states.items()))
+    # What the language model cannot be of shows before the long work.
+    require_order(settings.order, len(checked_vocabulary(tuple(n_states))))
     front_end, training, strings = _train(material, features, settings, n_states, hmm, n_jobs, progress)
     language_model = train_ngrams(strings, settings.order, settings.smoothing, tuple(n_states))
     recogniser = PhoneRecogniser(
@@ -219,7 +221,8 @@ def train_on_material(
             "version": __version__,
             "manifest": fingerprint(material.utterances),
             "settings": asdict(settings),
-            "hmm": asdict(hmm),
+            # JSON has no infinity, which a beam may be.
+            "hmm": {name: "inf" if value == np.inf else value for name, value in asdict(hmm).items()},
             "utterances": len(strings),
         },
     )

@@ -1,24 +1,21 @@
 """The two kinds of evidence on which phone a segment is: the mixtures of its frames, and those of its vector."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import Any, Literal
 
 import numpy as np
 
-from speechgmm.em.coordinates import Float32s, Float64s, Floats
+from speechgmm.em.coordinates import Float64s, Floats
 from speechgmm.em.inference import log_likelihoods
 from speechgmm.em.mixture import Mixture
 from speechgmm.errors import InputError
 from speechgmm.parallel import Progress
-from speechgmm.phones.segment_features import (
-    AROUND,
-    Ints,
-    discriminants,
-    numbered_parts,
-    segment_vectors,
-    with_neighbours,
-)
+from speechgmm.phones.lda import ClassStatistics, class_statistics, estimate_lda
+from speechgmm.phones.segment_features import AROUND, Ints, numbered_parts, segment_vectors
+from speechgmm.phones.transforms import LinearTransform, splice
 from speechgmm.settings import TrainingSettings, require_numbers, settings_from_table
 from speechgmm.trainer import train_on_frames
 
@@ -42,7 +39,8 @@ class SegmentSettings:
     context : int
         Frames to either side that are joined to a frame.
     n_dimensions : int
-        Discriminants that frames are reduced to, at most their number of values; 0 leaves them as they are.
+        Discriminants that frames are reduced to, at most their number of values, and fewer than there are parts of
+        phones; 0 leaves them as they are.
     frame_mixtures : TrainingSettings
         Of each part of each phone.
     vector_parts : int
@@ -50,7 +48,7 @@ class SegmentSettings:
     around : tuple of (int, int)
         See `segment_vectors`.
     vector_dimensions : int
-        Discriminants of the vectors; 0 leaves them as they are.
+        Discriminants of the vectors, fewer than there are phones; 0 leaves them as they are.
     vector_mixtures : TrainingSettings
     priors : {"training", "equal"}
         Of the phones: in proportion to their training segments, or all the same.
@@ -108,31 +106,19 @@ class CutUtterance:
 
 
 @dataclass(frozen=True, eq=False)
-class Projection:
-    """An origin and a matrix to multiply with."""
-
-    mean: Float64s
-    matrix: Float64s
-
-    def of(self, frames: Floats) -> Float32s:
-        """The frames less the origin, (n_frames, n_dimensions)."""
-        return np.asarray((frames - self.mean) @ self.matrix, np.float32)
-
-
-@dataclass(frozen=True, eq=False)
 class FrameEvidence:
     """A mixture for each part of each phone, and what frames go through before.
 
     Parameters
     ----------
     settings : SegmentSettings
-    projection : Projection or None
+    transform : LinearTransform or None
     mixtures : tuple of tuple of Mixture
         By phone and part.
     """
 
     settings: SegmentSettings
-    projection: Projection | None
+    transform: LinearTransform | None
     mixtures: tuple[tuple[Mixture, ...], ...]
 
     @classmethod
@@ -145,13 +131,10 @@ class FrameEvidence:
         progress: Progress,
     ) -> "FrameEvidence":
         """Fit to utterances; a part that has no frame in any of them takes those of the whole phone."""
-        projection, n_parts = None, settings.n_parts
+        transform, n_parts = None, settings.n_parts
         if settings.n_dimensions:
-            values = utterances[0].frames.shape[1] * (2 * settings.context + 1)
-            pieces = _classed_parts(utterances, phones, settings)
-            n = min(settings.n_dimensions, values)
-            projection = Projection(*discriminants(pieces, len(phones) * n_parts, n))
-        frames, segment, part = _frames_of(utterances, settings, projection)
+            transform = _discriminants(_statistics_of(utterances, phones, settings), settings.n_dimensions)
+        frames, segment, part = _frames_of(utterances, settings, transform)
         phone = classes_of(utterances, phones)[segment]
         rows, labels = [], []
         for number, name in enumerate(phones):
@@ -166,13 +149,13 @@ class FrameEvidence:
         found = dict(zip(training.model.labels, training.model.mixtures, strict=True))
         mixtures = [found[label] for label in labels]
         firsts = range(0, len(mixtures), n_parts)
-        return cls(settings, projection, tuple(tuple(mixtures[one : one + n_parts]) for one in firsts))
+        return cls(settings, transform, tuple(tuple(mixtures[one : one + n_parts]) for one in firsts))
 
     def log_likelihoods(self, utterances: Sequence[CutUtterance], n_jobs: int) -> Float64s:
         """Sums over the frames of each segment, (n_segments, n_phones)."""
         n_segments = sum(len(one.ranges) for one in utterances)
         result = np.zeros((n_segments, len(self.mixtures)))
-        frames, segment, part = _frames_of(utterances, self.settings, self.projection)
+        frames, segment, part = _frames_of(utterances, self.settings, self.transform)
         for place in range(self.settings.n_parts):
             chosen = np.flatnonzero(part == place)
             if not chosen.size:  # segments of a frame or two have no frame in some parts
@@ -188,7 +171,7 @@ class VectorEvidence:
     """A mixture for each phone, of one vector for each segment, and what vectors go through before."""
 
     settings: SegmentSettings
-    projection: Projection | None
+    transform: LinearTransform | None
     mixtures: tuple[Mixture, ...]
 
     @classmethod
@@ -201,22 +184,25 @@ class VectorEvidence:
         progress: Progress,
     ) -> "VectorEvidence":
         """Fit to the segments of utterances."""
-        vectors, classes, projection = _vectors_of(utterances, settings), classes_of(utterances, phones), None
+        vectors, classes, transform = _vectors_of(utterances, settings), classes_of(utterances, phones), None
         if settings.vector_dimensions:
-            n = min(settings.vector_dimensions, vectors.shape[1])
-            projection = Projection(*discriminants([(vectors, classes)], len(phones), n))
-            vectors = projection.of(vectors)
+            statistics = class_statistics(vectors, classes, len(phones))
+            try:
+                transform = _discriminants(statistics, settings.vector_dimensions)
+            except InputError as error:
+                raise InputError(
+                    f"the vectors of {len(vectors)} segments, {vectors.shape[1]} values each: {error}"
+                ) from error
+        vectors = _transformed(vectors, transform)
         rows = [vectors[classes == number] for number in range(len(phones))]
         training = train_on_frames(
             rows, phones, "phone", settings=settings.vector_mixtures, n_jobs=n_jobs, progress=progress
         )
-        return cls(settings, projection, training.model.mixtures)
+        return cls(settings, transform, training.model.mixtures)
 
     def log_likelihoods(self, utterances: Sequence[CutUtterance], n_jobs: int) -> Float64s:
         """Of the vector of each segment, (n_segments, n_phones)."""
-        vectors = _vectors_of(utterances, self.settings)
-        if self.projection is not None:
-            vectors = self.projection.of(vectors)
+        vectors = _transformed(_vectors_of(utterances, self.settings), self.transform)
         return np.stack([log_likelihoods(mixture, vectors, n_jobs) for mixture in self.mixtures], axis=1)
 
 
@@ -226,29 +212,44 @@ def classes_of(utterances: Sequence[CutUtterance], phones: Sequence[str]) -> Int
     return np.array([numbers[label] for one in utterances for label in one.labels], np.intp)
 
 
-def _parts_of(one: CutUtterance, settings: SegmentSettings) -> tuple[Float32s, Ints, Ints]:
+def _parts_of(one: CutUtterance, settings: SegmentSettings) -> tuple[Floats, Ints, Ints]:
     """The frames of an utterance's segments with their neighbours, the number of their segment, their part of it."""
     rows, segments, parts = numbered_parts(one.ranges, settings.n_parts)
-    return with_neighbours(one.frames, settings.context)[rows], segments, parts
+    return splice(one.frames, settings.context, settings.context)[rows], segments, parts
 
 
-def _classed_parts(
+def _statistics_of(
     utterances: Sequence[CutUtterance], phones: Sequence[str], settings: SegmentSettings
-) -> Iterator[tuple[Float32s, Ints]]:
-    """An utterance at a time, for frames with their neighbours are many times as large: frames, and a class each."""
-    for one in utterances:
+) -> ClassStatistics:
+    """Of the parts of phones. An utterance at a time, for frames with their neighbours are many times as large."""
+
+    def of(one: CutUtterance) -> ClassStatistics:
         frames, segments, parts = _parts_of(one, settings)
-        yield frames, classes_of([one], phones)[segments] * settings.n_parts + parts
+        classes = classes_of([one], phones)[segments] * settings.n_parts + parts
+        return class_statistics(frames, classes, len(phones) * settings.n_parts)
+
+    return reduce(add, map(of, utterances))
+
+
+def _discriminants(statistics: ClassStatistics, n_dimensions: int) -> LinearTransform | None:
+    """The transform to so many discriminants, or as many as there are; a single class has none."""
+    n_classes, n_features = int((statistics.counts > 0).sum()), statistics.sums.shape[1]
+    n = min(n_dimensions, n_features, n_classes - 1)
+    return estimate_lda(statistics, n) if n else None
+
+
+def _transformed(frames: Floats, transform: LinearTransform | None) -> Floats:
+    return frames if transform is None else transform.apply(frames)
 
 
 def _frames_of(
-    utterances: Sequence[CutUtterance], settings: SegmentSettings, projection: Projection | None
-) -> tuple[Float32s, Ints, Ints]:
+    utterances: Sequence[CutUtterance], settings: SegmentSettings, transform: LinearTransform | None
+) -> tuple[Floats, Ints, Ints]:
     """All frames of segments as the mixtures see them, the number of their segment, their part of it."""
     values, segments, parts, first = [], [], [], 0
     for one in utterances:
         frames, segment, part = _parts_of(one, settings)
-        values.append(frames if projection is None else projection.of(frames))
+        values.append(_transformed(frames, transform))
         segments.append(segment + first)
         parts.append(part)
         first += len(one.ranges)

@@ -1,26 +1,23 @@
-"""What tells segments apart: frames with their neighbours, one vector for each segment, and their discriminants.
+"""What tells segments apart: their frames by part, and one vector for each segment.
 
 Segments come as ranges of frames: (n_segments, 2), the first frame of each and the first after it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from speechgmm.em.coordinates import Float32s, Float64s, Floats, require_finite, require_frames
+from speechgmm.em.coordinates import Float64s, Floats, require_finite, require_frames
 from speechgmm.errors import InputError
 from speechgmm.features.config import FeatureConfig
-from speechgmm.parallel import one_blas_thread
 from speechgmm.utterance import Segment
 
 Ints = NDArray[np.intp]
 
 # By how much a segment may reach beyond the audio, in seconds: alignments are made of whole windows.
 OVERHANG = 0.05
-# Added to each feature's variance within classes, as a share of its variance: features may depend on one another.
-RIDGE = 1e-6
 # Frames to average before and after the start of a segment, and mirrored around its end.
 AROUND = ((-8, -4), (-4, -1), (-2, 2))
 
@@ -154,93 +151,6 @@ def numbered_parts(ranges: Ints, n_parts: int) -> tuple[Ints, Ints, Ints]:
     # In whole numbers, so that a middle on the border of two parts always falls into the later one.
     parts = (2 * inside + 1) * n_parts // (2 * lengths[segments])
     return ranges[segments, 0] + inside, segments, parts
-
-
-def with_neighbours(frames: Floats, context: int) -> Float32s:
-    """Each frame with `context` frames to either side beside it, from the earliest; the ends are repeated.
-
-    Returns
-    -------
-    (n_frames, n_features * (2 * context + 1)) float32
-    """
-    if context < 0:
-        raise InputError(f"`context` is {context}; it must be 0 frames or more")
-    padded = np.pad(np.asarray(frames, np.float32), ((context, context), (0, 0)), mode="edge")
-    return np.concatenate([padded[k : k + len(frames)] for k in range(2 * context + 1)], axis=1)
-
-
-def discriminants(
-    pieces: Iterable[tuple[Floats, Ints]], n_classes: int, n_dimensions: int
-) -> tuple[Float64s, Float64s]:
-    """The directions in which classes lie furthest apart for their spread: linear discriminant analysis.
-
-    Parameters
-    ----------
-    pieces : iterable of ((n_frames, n_features) array, (n_frames,) int)
-        Frames and the class of each, from 0. Gone through once, a piece at a time.
-    n_classes : int
-    n_dimensions : int > 0
-        At most as many as there are features; classes lie apart in `n_classes - 1` of them.
-
-    Returns
-    -------
-    mean : (n_features,) float64
-        Of all frames.
-    matrix : (n_features, n_dimensions) float64
-        `(frames - mean) @ matrix` has unit covariance within classes, and falling variance between them.
-
-    Raises
-    ------
-    InputError
-        If there are too few features, or all frames are equal.
-
-    References
-    ----------
-    Haeb-Umbach and Ney (1992), Linear discriminant analysis for improved large vocabulary continuous speech
-    recognition, ICASSP.
-    """
-    from scipy.linalg import eigh
-
-    with one_blas_thread():
-        counts, sums, second, origin = _scatter(pieces, n_classes)
-        n, n_features = counts.sum(), len(origin)
-        if not 0 < n_dimensions <= n_features:
-            raise InputError(f"{n_dimensions} discriminants were asked for; there can be 1 to {n_features}")
-        means = sums / np.maximum(counts, 1)[:, None]
-        mean = sums.sum(axis=0) / n
-        within = (second - (means * counts[:, None]).T @ means) / n
-        variance = np.diagonal(second) / n - np.square(mean)
-        if not variance.max() > 0:
-            raise InputError("all frames are equal; nothing tells classes apart (silent audio?)")
-        within[np.diag_indices(n_features)] += RIDGE * np.where(variance > 0, variance, 1.0)
-        apart = (means - mean) * np.sqrt(counts / n)[:, None]
-        _, vectors = eigh(apart.T @ apart, within)
-    chosen = vectors[:, ::-1][:, :n_dimensions]
-    # Of the two directions of each axis, the one whose largest value is positive.
-    peaks = np.take_along_axis(chosen, np.abs(chosen).argmax(axis=0)[None], axis=0)
-    return mean + origin, np.ascontiguousarray(chosen * np.sign(peaks))
-
-
-def _scatter(
-    pieces: Iterable[tuple[Floats, Ints]], n_classes: int
-) -> tuple[Float64s, Float64s, Float64s, Float64s]:
-    """Frames of each class, their sums, the second moments of all, and the origin that these are about."""
-    counts, origin = np.zeros(n_classes), np.zeros(0)
-    for frames, classes in pieces:
-        if not len(frames):
-            continue
-        if not origin.size:  # squares of values far from zero would lose their digits
-            origin = np.asarray(np.mean(frames, axis=0, dtype=np.float64))
-            sums, second = np.zeros((n_classes, len(origin))), np.zeros((len(origin), len(origin)))
-        x = frames - origin
-        second += x.T @ x
-        order = np.argsort(classes, kind="stable")
-        present, first = np.unique(classes[order], return_index=True)
-        sums[present] += np.add.reduceat(x[order], first, axis=0)
-        counts += np.bincount(classes, minlength=n_classes)
-    if not origin.size:
-        raise InputError("there are no frames to find discriminants of")
-    return counts, sums, second, origin
 
 
 def _checked(frames: Floats, ranges: Ints) -> tuple[Float64s, Ints]:

@@ -53,7 +53,7 @@ def adapted_to(
         raise InputError(
             f"adaptation needs 1 round or more, and speech; {rounds} and {len(frames)} were given"
         )
-    plain = [recogniser.front_end.apply(own) for own in frames]
+    plain = [recogniser.prepared(own) for own in frames]
     prior = fmllr_prior(recogniser.hmms.mixtures, PRIOR_FRAMES)
     transform: LinearTransform | None = None
     for _ in range(rounds):

@@ -8,6 +8,7 @@ from speechgmm.errors import InputError
 from speechgmm.metrics.sequences import ErrorCounts, error_counts
 from speechgmm.parallel import Progress, no_progress, shard_map
 from speechgmm.phones.decoder import decode
+from speechgmm.phones.language_model import checked_strings
 from speechgmm.phones.network import LoopWeights, phone_loop
 from speechgmm.phones.passes import log_likelihoods
 from speechgmm.phones.recogniser import PhoneRecogniser
@@ -59,13 +60,13 @@ def tune_weights(
     Raises
     ------
     InputError
-        If there are no utterances.
+        If there are no utterances, or strings of phones are not split into phones.
     """
     if len(frames) == 0 or len(frames) != len(phones):
         raise InputError(f"{len(frames)} utterances came with {len(phones)} strings of phones to tune on")
     hmms, silence = recogniser.hmms, recogniser.silence
-    scores = [log_likelihoods(hmms, recogniser.front_end.apply(own)) for own in frames]
-    references = [_without(own, silence) for own in phones]
+    scores = [log_likelihoods(hmms, recogniser.prepared(own)) for own in frames]
+    references = [_without(own, silence) for own in checked_strings(phones)]
 
     def errors(weights: LoopWeights) -> ErrorCounts:
         network = phone_loop(hmms, recogniser.language_model, weights)

@@ -1,8 +1,10 @@
 """Normalisation of vocal tract length: filters are moved down or up until a voice sounds like those in training."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
+
+import numpy as np
 
 from speechgmm.errors import InputError
 from speechgmm.features.config import FeatureConfig
@@ -36,7 +38,7 @@ def warped(features: FeatureConfig, warp: float) -> FeatureConfig:
     Raises
     ------
     InputError
-        If the highest filter would end above half the sample rate.
+        If the highest filter would end above half the sample rate, or the factor is not above 0.
 
     References
     ----------
@@ -44,8 +46,10 @@ def warped(features: FeatureConfig, warp: float) -> FeatureConfig:
     """
     if warp == 1.0:
         return features
-    high = features.high_frequency or features.sample_rate / 2
-    if not 0 < warp * high <= features.sample_rate / 2:
+    if not 0 < warp < np.inf:
+        raise InputError(f"`warp` is {warp}; it must be a factor above 0")
+    high = features.upper_edge
+    if warp * high > features.sample_rate / 2:
         raise InputError(
             f"filters up to {high:g} Hz cannot be moved by {warp:g}: they would end above "
             f"{features.sample_rate / 2:g} Hz, half the sample rate (choose a lower `high_frequency`)"
@@ -58,6 +62,7 @@ def fitting_voice(
     utterances: Sequence[Utterance],
     warps: Sequence[float] = WARPS,
     n_jobs: int = 1,
+    normalised: Callable[[Extraction], Extraction] | None = None,
 ) -> Voice:
     """The frames of one speaker with the warp under which what is recognised is most likely.
 
@@ -69,20 +74,30 @@ def fitting_voice(
     warps : sequence of float
     n_jobs : int
         Threads; the result does not depend on it.
+    normalised : callable, optional
+        What the recogniser's training did to the frames of all utterances of a speaker, such as a normalisation over
+        all of them together.
 
     Raises
     ------
     InputError
-        If no utterance can be read, or a warp leads beyond half the sample rate.
+        If no utterance can be read or is long enough for a phone, or a warp leads beyond half the sample rate.
     """
-    best: tuple[float, Voice] | None = None
-    for warp in warps:
-        extraction = FeatureExtractor(warped(recogniser.features, warp)).extract(utterances, n_jobs)
-        if not extraction.frames:
-            raise InputError(f"none of {len(utterances)} utterances can be read")
-        score = sum(one.score for one in shard_map(recogniser.recognise, extraction.frames, n_jobs))
-        if best is None or score > best[0]:
-            best = score, Voice(warp, extraction)
-    if best is None:
+    if not len(warps):
         raise InputError("`warps` is empty; one factor at least is needed")
-    return best[1]
+    # A warp that cannot be shows before the long work.
+    configs = [warped(recogniser.features, warp) for warp in warps]
+    least = min(map(len, recogniser.hmms.states))
+
+    def tried(warp: float, config: FeatureConfig) -> tuple[float, Voice]:
+        extraction = FeatureExtractor(config).extract(utterances, n_jobs)
+        if not any(len(own) >= least for own in extraction.frames):
+            raise InputError(
+                f"none of {len(utterances)} utterances can be read and is long enough for a phone"
+            )
+        extraction = extraction if normalised is None else normalised(extraction)
+        frames = [own for own in extraction.frames if len(own) >= least]
+        score = sum(one.score for one in shard_map(recogniser.recognise, frames, n_jobs))
+        return score, Voice(warp, extraction)
+
+    return max(map(tried, warps, configs), key=lambda found: found[0])[1]

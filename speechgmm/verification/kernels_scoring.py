@@ -8,10 +8,9 @@ last one for the constant.
 import numpy as np
 from numba import njit, types
 
-from speechgmm.compiled import MATRIX32, MATRIX64, OPTIONS, VECTOR32, VECTOR64, compiled, log
-from speechgmm.em.kernels import FRAMES32, FRAMES64, blank, exp2, expand
-from speechgmm.em.kernels import posteriors as posteriors_in_place
-from speechgmm.em.terms import BLOCK, FAR, LOG2_OF_NOTHING
+from speechgmm.compiled import MATRIX32, OPTIONS, VECTOR32, VECTOR64, compiled, log
+from speechgmm.em.kernels import exp2
+from speechgmm.em.terms import BLOCK
 from speechgmm.features.lanes import LANES, load, spread, store
 from speechgmm.verification.kernels_background import NUMBERS
 
@@ -203,78 +202,3 @@ def products(vectors, bank, results):  # type: ignore[no-untyped-def]
         for i in range(n_vectors):
             for s in range(LANES):
                 results[i, tile * LANES + s] = rows[i, s]
-
-
-@compiled(
-    *(
-        types.void(
-            *(
-                frames,
-                vector,
-                vector,
-                MATRIX64,
-                types.int64,
-                types.int64,
-                MATRIX32,
-                types.int64[::1],
-                MATRIX64,
-            ),
-            *(types.boolean[::1], VECTOR64),
-        )
-        for frames, vector in ((FRAMES32, VECTOR32), (FRAMES64, VECTOR64))
-    )
-)
-def add_log2_likelihoods(  # type: ignore[no-untyped-def]
-    frames, origin, inverse_scale, place, kind, block, matrix, sharp, exact, far, totals
-):
-    """Add to `totals` the log2-likelihoods of frames under many mixtures, in coordinates.
-
-    Parameters
-    ----------
-    frames, origin, inverse_scale, place
-        As in `explain`.
-    kind : int
-        DIAG or FULL.
-    block : int
-        Frames handled at a time.
-    matrix : (n_mixtures * n_components, n_terms) float32
-        Of a `Projection` of mixtures side by side.
-    sharp : (n_sharp,) int64
-        In rising order.
-    exact : (n_sharp, n_terms) float64
-    far : (n_frames,) bool
-        Gets the frames that were left out.
-    totals : (n_mixtures,) float64
-    """
-    n_frames, n_rows = frames.shape[0], matrix.shape[1]
-    n_components = len(matrix) // totals.size
-    peaks_of_all, masses_of_all = np.empty(block, np.float32), np.empty(block, np.float32)
-    densities_of_all = np.empty(n_components * block, np.float32)
-    for start in range(0, n_frames, block):
-        part, skipped = frames[start : start + block], far[start : start + block]
-        size = part.shape[0]
-        rows = np.empty((n_rows, size), np.float32)
-        peaks, masses = peaks_of_all[:size], masses_of_all[:size]
-        log2_densities = densities_of_all[: n_components * size].reshape((n_components, size))
-        expand(part, origin, inverse_scale, kind, rows, peaks)
-        for i in range(size):
-            skipped[i] = not peaks[i] <= FAR * FAR
-        blank(rows, skipped)
-        exact_densities = np.empty((0, 0))
-        if sharp.size:
-            exact_rows = np.empty((n_rows, size))
-            expand(part, place[0], place[1], kind, exact_rows, peaks)
-            blank(exact_rows, skipped)
-            exact_densities = np.dot(exact, exact_rows)
-        s = 0
-        for m in range(totals.size):
-            first = m * n_components
-            np.dot(matrix[first : first + n_components], rows, log2_densities)
-            while s < sharp.size and sharp[s] < first + n_components:
-                for i in range(size):
-                    log2_densities[sharp[s] - first, i] = max(exact_densities[s, i], LOG2_OF_NOTHING)
-                s += 1
-            posteriors_in_place(log2_densities, peaks, masses)
-            for i in range(size):
-                if not skipped[i]:
-                    totals[m] += np.float64(peaks[i]) + np.log2(np.float64(masses[i]))
