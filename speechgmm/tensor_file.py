@@ -168,7 +168,7 @@ def require_names(found: Iterable[str], expected: Iterable[str], what: str = "fi
 def typed_field(table: Mapping[str, Any], name: str, kind: type, of: str = "") -> Any:
     """A field that must be of one type."""
     value = table[name]
-    if not isinstance(value, kind):
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise InputError(f"field `{of}{name}` is {value!r:.80}; it must be of type {kind.__name__}")
     return value
 

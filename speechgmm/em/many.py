@@ -1,7 +1,9 @@
 """Many mixtures at once: the log-likelihood of every frame under each, by one compiled pass."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from copy import copy
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,25 +60,29 @@ class ManyMixtures:
             place = [np.zeros(self.n_features), np.ones(self.n_features)]
         self._place = np.stack(place)
         with one_blas_thread():
-            self._gather([Projection.of(mixture, self.coordinates) for mixture in self.mixtures])
+            self._projections = [Projection.of(mixture, self.coordinates) for mixture in self.mixtures]
 
-    def _gather(self, projections: Sequence[Projection]) -> None:
-        """Put what is needed of each mixture one below the other."""
-        self._projections = projections
-        exact = np.concatenate([one.exact for one in projections])
-        exact[:, -1] -= self.coordinates.log_volume / LOG_2
-        self._projection = Projection(exact, np.concatenate([one.sharpness for one in projections]))
-        self._order = np.argsort(self._projection.sharp)
-        self._too_sharp = np.flatnonzero([one.too_sharp for one in projections])
+    @cached_property
+    def _rows(self) -> "_Rows":
         counts = [mixture.n_components for mixture in self.mixtures]
-        self._starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        self._parts = _parts(counts, self._together)
+        exact = np.concatenate([one.exact for one in self._projections])
+        exact[:, -1] -= self.coordinates.log_volume / LOG_2
+        joined = Projection(exact, np.concatenate([one.sharpness for one in self._projections]))
+        order = np.argsort(joined.sharp)
+        return _Rows(
+            joined.matrix,
+            np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+            _parts(counts, self._together),
+            joined.sharp[order],
+            joined.sharp_rows[order],
+        )
 
-    def chosen(self, numbers: Iterable[int]) -> "ManyMixtures":
+    def chosen(self, numbers: Sequence[int]) -> "ManyMixtures":
         """Some of the mixtures, in the order given, without making them ready anew."""
-        taken, result = list(numbers), copy(self)
-        result.mixtures = tuple(self.mixtures[number] for number in taken)
-        result._gather([self._projections[number] for number in taken])
+        result = copy(self)
+        result.mixtures = tuple(self.mixtures[number] for number in numbers)
+        result._projections = [self._projections[number] for number in numbers]
+        result.__dict__.pop("_rows", None)  # those of all mixtures
         return result
 
     def log_likelihoods(self, frames: Floats) -> Float32s:
@@ -98,7 +104,7 @@ class ManyMixtures:
         # What float32 cannot hold is no likelihood at all.
         if far.any():
             scores[far] = np.maximum(self._plainly(frames[far], self.mixtures), LOG2_OF_NOTHING)
-        for number in self._too_sharp:
+        for number in self._too_sharp():
             plain = self._plainly(frames, self.mixtures[number : number + 1])
             scores[:, number] = np.maximum(plain[:, 0], LOG2_OF_NOTHING)
         return scores
@@ -122,7 +128,7 @@ class ManyMixtures:
         totals: Float64s = np.ascontiguousarray(scores[~far].T, np.float64).sum(axis=1)
         if far.any():
             totals += self._plainly(frames[far], self.mixtures).sum(axis=0)
-        for number in self._too_sharp:
+        for number in self._too_sharp():
             totals[number] = self._plainly(frames, self.mixtures[number : number + 1]).sum()
         return totals
 
@@ -140,21 +146,31 @@ class ManyMixtures:
                 self._place,
                 self._kind,
                 self._block,
-                self._projection.matrix,
-                self._starts,
-                self._parts,
-                self._projection.sharp[self._order],
-                self._projection.sharp_rows[self._order],
+                *self._rows,
                 far,
                 scores,
             )
         return scores, far
+
+    def _too_sharp(self) -> list[int]:
+        """Mixtures with a component for which no product is exact enough."""
+        return [number for number, one in enumerate(self._projections) if one.too_sharp]
 
     @staticmethod
     def _plainly(frames: Floats, mixtures: Sequence[Mixture]) -> Float64s:
         """Log-likelihoods by the plain equation, (n_frames, n_mixtures)."""
         columns = [log_sum_exp(mixture.unchecked_log_densities(frames)) for mixture in mixtures]
         return np.stack(columns, axis=1)
+
+
+class _Rows(NamedTuple):
+    """Components of all mixtures one below the other, as `kernels_many.log_likelihoods` takes them."""
+
+    matrix: Float32s
+    starts: NDArray[np.int64]
+    parts: NDArray[np.int64]
+    sharp: NDArray[np.int64]
+    exact: Float64s
 
 
 def _joined(mixtures: Sequence[Mixture]) -> Mixture:

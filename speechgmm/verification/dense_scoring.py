@@ -31,6 +31,6 @@ class DenseScoring:
         """Mean llrs per frame, (n_utterances, n_models)."""
         numbers, mixtures = np.concatenate([[0], models + 1]), self._mixtures
         if not np.array_equal(numbers, np.arange(len(mixtures.mixtures))):
-            mixtures = mixtures.chosen(numbers)
+            mixtures = mixtures.chosen(numbers.tolist())
         means = np.array([mixtures.total_log_likelihoods(frames) / len(frames) for frames in utterances])
         return np.asarray(means[:, 1:] - means[:, :1])
