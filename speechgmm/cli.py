@@ -137,6 +137,7 @@ def classify_command(
     A model takes --threshold. With a speaker store the answer is one of the enrolled, or unknown, as --p-target,
     --c-miss and --c-fa have it.
     """
+    _refuse_recogniser(model, "speechgmm phones recognise")
     if _is_speaker_store(model):
         from speechgmm.cli_speakers import identify
 
@@ -189,6 +190,7 @@ def evaluate_command(
 
     A speaker store is evaluated on --trials instead: error rates, costs and calibration, with intervals.
     """
+    _refuse_recogniser(model, "speechgmm phones evaluate")
     if _is_speaker_store(model):
         refuse_options(model, STORE, threshold=threshold)
         if trials is None:
@@ -305,6 +307,17 @@ def _is_speaker_store(path: Path) -> bool:
     from speechgmm.tensor_file import SPEAKERS, kind_of
 
     return kind_of(path) == SPEAKERS
+
+
+def _refuse_recogniser(path: Path, command: str) -> None:
+    """Send a phone recogniser to the command that takes one."""
+    from speechgmm.tensor_file import PHONES, kind_of
+
+    if kind_of(path) == PHONES:
+        raise InputError(
+            f"{path}: is a phone recogniser; use `{command}` (needed here is a model of `speechgmm train`, or a "
+            "speaker store)"
+        )
 
 
 def _spoken(name: str) -> str:

@@ -349,8 +349,10 @@ def _write(
     rate = _file_rate(utterances, labels) if form is Form.timit else None
     named = {names[one]: tiers for one, tiers in labels.items()}
     write_labels(named, place, form.value, sample_rate=rate, tier=tier.value)
-    n_phones = sum(len(tiers[Tier.phones]) for tiers in labels.values())
-    print(f"{output}: {counted(len(labels), 'utterance')}, {counted(n_phones, 'phone')}")
+    # The forms that hold one of the two hold nothing else.
+    shown = tier if form in (Form.ctm, Form.htk) else Tier.phones
+    n_segments = sum(len(tiers.get(shown, ())) for tiers in labels.values())
+    print(f"{output}: {counted(len(labels), 'utterance')}, {counted(n_segments, shown.value.rstrip('s'))}")
 
 
 def _file_rate(utterances: Sequence["Utterance"], labels: Mapping[str, Tiers]) -> float:

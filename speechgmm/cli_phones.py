@@ -42,6 +42,10 @@ if TYPE_CHECKING:
     from speechgmm.phones.recognition import PhoneEvaluation
     from speechgmm.phones.tuning import Tuning
 
+PHONES_WANTED = (
+    "; give them a label 'phones' or segments, or compare label files: what `speechgmm phones recognise --output` "
+    "writes (--hypothesis) with what you have (--reference)"
+)
 app = new_app(help="Train phone recognisers; recognise, align and evaluate phones.")
 app.command("recognise")(recognise_command)
 app.command("align")(align_command)
@@ -74,7 +78,7 @@ def train_command(
         typer.Option("--config", help="TOML file with [features], [recogniser] and [hmm] settings."),
     ] = None,
     components: Annotated[
-        int | None, typer.Option("--components", "-k", help="The most Gaussians of a state [default: 16].")
+        int | None, typer.Option("--components", "-k", help="The most Gaussians of a state [default: 64].")
     ] = None,
     flat: Annotated[
         bool, typer.Option("--flat", help="Do not look at the times of labels: start with even divisions.")
@@ -90,6 +94,7 @@ def train_command(
     from speechgmm.files import require_writable
     from speechgmm.manifest import read_manifest
     from speechgmm.phones.recogniser_training import train_recogniser
+    from speechgmm.phones.transcripts import require_tunable
     from speechgmm.terminal import shown_progress
 
     if labels is None and form is not None:
@@ -101,6 +106,7 @@ def train_command(
     if labels is not None:
         training, development = _labelled(training, development, labels, form)
     words = lexicon_named(lexicon or (), stress)
+    require_tunable(development, training, settings["recogniser"].silence, words)
     require_writable(output)
     with shown_progress() as progress:
         result = train_recogniser(
@@ -114,6 +120,7 @@ def train_command(
         )
         recogniser, problems, tuning = result.recogniser, list(result.problems), None
         if development:
+            recogniser.save(output)  # should tuning fail, training was not in vain
             recogniser, tuning, unused = _tuned(recogniser, development, words, jobs, progress)
             problems += unused
     recogniser.save(output)
@@ -203,6 +210,7 @@ def _tuned(
     strings = [phone_string(one) for one in extraction.utterances]
     if not strings:
         raise InputError(f"none of the utterances to tune on can be used; the first: {problems[0].message}")
+    _warn_of_strange("tuning", extraction.utterances, recogniser)
     tuning = tune_weights(recogniser, extraction.frames, strings, jobs, progress)
     tuned_on = {"manifest": fingerprint(extraction.utterances), "per": tuning.counts.rate}
     record = {**recogniser.record, "tuned_on": tuned_on}
@@ -254,7 +262,11 @@ def evaluate_command(
     ] = "speaker",
     shift: Annotated[
         float,
-        typer.Option("--shift", help="Seconds added to recognised times before boundaries are compared."),
+        typer.Option(
+            "--shift",
+            help="Seconds added to recognised times before boundaries are compared, usually a few thousandths: "
+            "labels of tools that count from where windows begin lie early.",
+        ),
     ] = 0.0,
     silence: Annotated[
         list[str] | None,
@@ -331,7 +343,7 @@ def _require_phones(path: Path, utterances: Sequence["Utterance"]) -> None:
         tiers = {tier for one in utterances for tier in one.segments}
         raise InputError(
             f"{path}: {len(without)} of {len(utterances)} utterances have no phones: {quoted(without)}"
-            + (f" (the tiers are {quoted(tiers)})" if tiers else "")
+            + (f" (the tiers are {quoted(tiers)})" if tiers else PHONES_WANTED)
         )
 
 
@@ -339,18 +351,25 @@ def _known(
     manifest: Path, split: str | None, data_dir: Path | None, recogniser: "PhoneRecogniser"
 ) -> list["Utterance"]:
     """Utterances whose phones are known; warns of phones that the recogniser cannot find."""
-    from speechgmm.manifest import quoted, read_manifest, select
-    from speechgmm.phones.labels import phone_string
+    from speechgmm.manifest import read_manifest, select
 
     utterances = select(read_manifest(manifest, data_dir), split)
     _require_phones(manifest, utterances)
+    _warn_of_strange(str(manifest), utterances, recogniser)
+    return utterances
+
+
+def _warn_of_strange(where: str, utterances: Sequence["Utterance"], recogniser: "PhoneRecogniser") -> None:
+    """Warn of phones that the recogniser cannot find."""
+    from speechgmm.manifest import quoted
+    from speechgmm.phones.labels import phone_string
+
     if strange := {phone for one in utterances for phone in phone_string(one)} - set(recogniser.phones):
         warnings.warn(
-            f"{manifest}: the recogniser does not know the phones {quoted(strange)}, and will never find them",
+            f"{where}: the recogniser does not know the phones {quoted(strange)}, and will never find them",
             SpeechGMMWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
-    return utterances
 
 
 def _recognised(

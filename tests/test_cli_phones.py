@@ -10,6 +10,7 @@ import pytest
 import soundfile
 
 from speechgmm.manifest import read_manifest, write_manifest
+from speechgmm.phones import recogniser_training
 from speechgmm.phones.label_files import read_labels, write_labels
 from speechgmm.phones.lexicon import write_lexicon
 from speechgmm.phones.recogniser import PhoneRecogniser
@@ -185,13 +186,51 @@ def test_train_takes_labels_from_files_or_a_text_and_a_lexicon(speech, tmp_path)
         ("manifest", ("--split", "all"), ("no utterance has split 'all'",)),
         ("manifest", ("--form", "ctm"), ("--form ctm is the form of --labels, which are not given",)),
         ("manifest", ("-k", "0"), ("HMM setting `n_components` is 0",)),
-        ("text", (), ("u00: has text alone; a lexicon is needed",)),
+        (
+            "text",
+            (),
+            ("u00: has text alone; a lexicon is needed", "or --lexicon pocketsphinx on the command line"),
+        ),
         ("text", ("--lexicon", "nowhere.dict"), ("nowhere.dict: cannot be read",)),
     ],
 )
 def test_train_refuses(speech, tmp_path, manifest, options, messages):
     refused(run("phones", "train", getattr(speech, manifest), "-o", tmp_path / "p", *options), *messages)
     assert not (tmp_path / "p").exists()
+
+
+def test_train_refuses_before_training_what_cannot_be_tuned_on(speech, tmp_path, monkeypatch):
+    def never(*_args, **_options):
+        raise AssertionError("trained")
+
+    monkeypatch.setattr(recogniser_training, "train_recogniser", never)
+    utterances = read_manifest(speech.manifest)
+    for labels, message in (
+        ({"phones": "SIL SIL"}, "the 2 utterances to tune on hold nothing but silence (SIL)"),
+        ({"text": "see me"}, "has text alone; a lexicon is needed"),
+        ({}, "2 utterances have neither phones nor text"),
+    ):
+        changed = [
+            replace(one, segments={}, labels=labels) if one.split == "dev" else one for one in utterances
+        ]
+        write_manifest(changed, tmp_path / "m.jsonl", speech.folder)
+        options = ("--split", "train", "--dev-split", "dev", "--data-dir", speech.folder)
+        refused(run("phones", "train", tmp_path / "m.jsonl", "-o", tmp_path / "p", *options), message)
+        assert not (tmp_path / "p").exists()
+
+
+def test_train_warns_of_phones_that_tuning_cannot_find(speech, tmp_path):
+    utterances = [
+        replace(one, segments={}, labels={"phones": "SIL ZH AA"}) if one.split == "dev" else one
+        for one in read_manifest(speech.manifest)
+    ]
+    write_manifest(utterances, tmp_path / "m.jsonl", speech.folder)
+    options = ("--split", "train", "--dev-split", "dev", "--data-dir", speech.folder)
+    result = run(
+        "phones", "train", tmp_path / "m.jsonl", "-o", tmp_path / "p", *options, "--config", speech.config
+    )
+    assert result.code == 0
+    assert "tuning: the recogniser does not know the phones 'ZH'" in result.err
 
 
 def test_train_names_the_settings_file_and_what_is_wrong_in_it(speech, tmp_path):
@@ -206,10 +245,22 @@ def test_train_names_the_settings_file_and_what_is_wrong_in_it(speech, tmp_path)
 def test_train_names_all_words_that_the_lexicon_lacks(speech, tmp_path):
     (tmp_path / "few.dict").write_text("ma M AA\nsee S IY\n")
     result = run("phones", "train", speech.text, "-o", tmp_path / "p", "--lexicon", tmp_path / "few.dict")
-    refused(result, "2 of 4 words are not in the lexicon", "'me' (", "'saw' (")
+    refused(result, "2 of 4 words are not in the lexicon", "another `--lexicon FILE`", "'me' (", "'saw' (")
     (tmp_path / "more.dict").write_text("me M IY\nsaw S AA\n")
     lexicons = ("--lexicon", tmp_path / "few.dict", "--lexicon", tmp_path / "more.dict")
     done("phones", "train", speech.text, "-o", tmp_path / "p", *lexicons, "--config", speech.config)
+
+
+def test_train_names_words_to_tune_on_with_phones_that_training_lacks_before_the_work(speech, tmp_path):
+    utterances = read_manifest(speech.text)[6:8]
+    training, tuning = (
+        replace(one, labels={"text": text}) for one, text in zip(utterances, ("ma", "see"), strict=True)
+    )
+    write_manifest([training, tuning], tmp_path / "m.jsonl", speech.folder)
+    options = ("--data-dir", speech.folder, "--dev-split", "dev", "--lexicon", speech.lexicon)
+    result = run("phones", "train", tmp_path / "m.jsonl", "-o", tmp_path / "p", *options)
+    refused(result, "1 of 1 words cannot be said without phones that were never heard in training: 'IY', 'S'")
+    assert not (tmp_path / "p").exists()
 
 
 def test_train_lists_files_that_it_could_not_use(speech, tmp_path):
@@ -338,6 +389,17 @@ def test_recognise_refuses(speech, bad, tmp_path, monkeypatch, options, message)
     assert not (tmp_path / "a.ctm").exists()
 
 
+def test_commands_for_other_models_name_those_for_recognisers(speech):
+    refused(
+        run("classify", speech.model, speech.audio(9), "--p-target", 0.5),
+        "p.model: is a phone recogniser; use `speechgmm phones recognise`",
+    )
+    refused(
+        run("evaluate", speech.model, speech.manifest, "--label", "speaker"),
+        "p.model: is a phone recogniser; use `speechgmm phones evaluate`",
+    )
+
+
 def test_other_models_are_told_apart(world, speech, tmp_path):
     refused(
         run("phones", "recognise", world.model, speech.audio(9)),
@@ -388,7 +450,8 @@ def test_align_takes_texts_beside_the_audio(speech, bad, tmp_path):
 
 def test_align_a_manifest_by_words_or_phones(speech, tmp_path):
     options = ("--lexicon", speech.lexicon, "--split", "test", "-o")
-    done("align", speech.model, speech.text, *options, tmp_path / "words.ctm", "--tier", "words")
+    result = done("align", speech.model, speech.text, *options, tmp_path / "words.ctm", "--tier", "words")
+    assert result.out == f"{tmp_path / 'words.ctm'}: 3 utterances, 12 words\n"
     read = read_labels(tmp_path / "words.ctm", tier="words")
     for one in read_manifest(speech.manifest)[9:]:
         assert [segment.label for segment in read[one.id]["words"]] == one.labels["text"].split()
@@ -404,8 +467,7 @@ def test_align_lists_what_cannot_be_what_its_text_says(speech, bad):
     lexicon = bad / "strange.dict"
     lexicon.write_text("ma ZH AA\n")
     result = run("align", speech.model, bad / "good.wav", "--text", "ma", "--lexicon", lexicon)
-    assert (result.code, result.out) == (2, "")
-    assert "there is no HMM of 'ZH'" in result.problems[0]
+    refused(result, "never heard in training: 'ZH'", "another `--lexicon FILE`", "\n  'ma': ZH AA\n")
 
 
 def test_align_takes_stress_off_for_a_recogniser_without(speech, tmp_path):
@@ -506,6 +568,10 @@ def test_evaluate_warns_of_phones_that_the_recogniser_does_not_know(speech, tmp_
         (("{model}",), "give a recogniser and a manifest, or both"),
         (("--reference", "{labels}"), "give a recogniser and a manifest, or both"),
         (("{model}", "{text}"), "text.jsonl: 12 of 12 utterances have no phones: 'u00'"),
+        (
+            ("{model}", "{text}"),
+            "give them a label 'phones' or segments, or compare label files: what `speechgmm",
+        ),
         (("{model}", "--reference", "{labels}", "--hypothesis", "{labels}"), "p.model is too much"),
         (("--reference", "{labels}", "--hypothesis", "{labels}", "--split", "a"), "takes no --split"),
         (("--reference", "{labels}", "--hypothesis", "gone.ctm"), "gone.ctm: cannot be read"),

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from speechgmm.em.mixture import Mixture
 from speechgmm.errors import InputError
+from speechgmm.phones import passes
 from speechgmm.phones.graph import Step, compose, transcript_of
 from speechgmm.phones.hmm import HmmSet
 from speechgmm.phones.passes import (
@@ -266,6 +267,22 @@ def test_a_beam_in_which_no_path_is_left_is_given_up():
     path = best_path(hmms, graph, scores, 1.0)
     assert path.states.tolist() == [0, 0, 1]
     assert path.score == pytest.approx(naive_hmm.viterbi(hmms, graph, scores)[0], abs=EXACT)
+
+
+@pytest.mark.parametrize("function", [occupancy, best_path])
+def test_long_utterances_are_not_searched_without_a_beam(function, monkeypatch):
+    hmms = naive_hmm.hmm_set((1, 1))
+    scores = np.zeros((3, 2), np.float32)
+    scores[:, 1] = -100.0
+    graph = compose(hmms, transcript_of("AB"))
+    monkeypatch.setattr(passes, "MOST_KEPT", 6)
+    function(hmms, graph, scores, 1.0)
+    monkeypatch.setattr(passes, "MOST_KEPT", 5)
+    with pytest.raises(
+        AlignmentError, match=r"2 states is left in a beam of 1 nats, and 3 frames are too many"
+    ):
+        function(hmms, graph, scores, 1.0)
+    function(hmms, graph, scores, np.inf)
 
 
 @pytest.mark.parametrize("beam", [0.0, -1.0, np.nan])

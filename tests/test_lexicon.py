@@ -104,7 +104,8 @@ def test_words_without_pronunciation_are_all_listed(lexicon):
     ]
     with pytest.raises(
         InputError,
-        match=r"(?s)^4 of 5 words are not in the lexicon, which has 5; .*`extended`.*\n"
+        match=r"(?s)^4 of 5 words are not in the lexicon, which has 5; .*`extended` \(on the command line "
+        r"with another `--lexicon FILE`\).*\n"
         r"  'zebra' \(2 times\)\n  'aalburg' \(once\), near aalborg\n  'red' \(once\), near read\n",
     ):
         lexicon.pronunciations(words)

@@ -12,6 +12,7 @@ from speechgmm.metrics.sequences import error_counts
 from speechgmm.phones.front_end import FrontEnd
 from speechgmm.phones.graph import Step, transcript_of
 from speechgmm.phones.hmm_training import HmmSettings
+from speechgmm.phones.labels import filled
 from speechgmm.phones.language_model import train_ngrams
 from speechgmm.phones.lexicon import Lexicon
 from speechgmm.phones.network import LoopWeights
@@ -166,7 +167,7 @@ def test_what_cannot_be_aligned_or_recognised():
         recogniser.align(np.zeros((3, 4)), transcript_of("BC"))
     with pytest.raises(InputError, match="there is no HMM of 'Z'"):
         recogniser.align(np.zeros((9, 4)), transcript_of("AZ"))
-    with pytest.raises(InputError, match="place 1 of a transcript .* has nothing that may stand there"):
+    with pytest.raises(InputError, match=r"place 1 of a transcript .* has nothing that may stand there"):
         recogniser.align(np.zeros((9, 4)), [Step(())])
     with pytest.raises(AlignmentError, match="no unit fits into the 0 frames"):
         recogniser.recognise(np.zeros((0, 4)))
@@ -256,7 +257,7 @@ def test_settings_that_cannot_be(settings, message):
 
 @pytest.mark.parametrize("beam", ["x", None, True, 0, -1.0, float("nan")])
 def test_a_beam_that_cannot_be(beam):
-    with pytest.raises(InputError, match="HMM setting `beam` is .*; it must be more than 0 nats"):
+    with pytest.raises(InputError, match=r"HMM setting `beam` is .*; it must be more than 0 nats"):
         HmmSettings(beam=beam)
 
 
@@ -315,7 +316,6 @@ def test_the_language_model_is_of_the_pronunciations_and_silences_that_were_said
     frames = [naive_hmm.sampled(known.hmms, own, rng)[0] for own in spoken]
     said = [Said(word_steps(["dab"] * own.count("D"), lexicon, "A"), None) for own in spoken]
     utterances = [Utterance(f"u{number}", "a.wav") for number in range(len(spoken))]
-    # Begun with what is known, so that nothing but the choice of paths is in question.
     training = train_on_material(
         Material(utterances, checked_frames(frames), said),
         known.features,
@@ -366,8 +366,18 @@ def test_what_no_language_model_can_be_of_shows_before_training(strings, setting
 def test_more_dimensions_than_classes_give():
     known = made()
     material = material_of(*said_by(known.hmms, 8, 8))
-    with pytest.raises(InputError, match="`n_dimensions` is 40"):
-        train_on_material(material, known.features, replace(SMALL, context=1, n_dimensions=40), QUICK)
+    told = []
+    with pytest.raises(
+        InputError, match=r"`n_dimensions` is 40; \d+ states of phones and \d+ values a frame give"
+    ):
+        train_on_material(
+            material,
+            known.features,
+            replace(SMALL, context=1, n_dimensions=40),
+            QUICK,
+            progress=lambda *done: told.append(done),
+        )
+    assert told == []
 
 
 # From audio
@@ -421,6 +431,21 @@ def test_what_is_missing_shows_before_any_audio_is_read(speech):
         train_recogniser(gone)
     with pytest.raises(InputError, match="2 utterances have neither phones nor text: 'u00', 'u01'"):
         train_recogniser([replace(one, labels={}) for one in gone], lexicon=LEXICON)
+
+
+def test_gaps_between_labels_are_silence(speech):
+    settings = replace(JOINED, context=0)
+    gaps = [
+        replace(one, segments={"phones": [own for own in one.segments["phones"] if own.label != "SIL"]})
+        for one in speech[:2]
+    ]
+    whole = [
+        replace(one, segments={"phones": filled(one.segments["phones"], one.duration or 0.0, least=0.05)})
+        for one in gaps
+    ]
+    assert any(own.label == "SIL" for own in whole[0].segments["phones"])
+    found, expected = (train_recogniser(own, settings=settings, hmm=QUICK) for own in (gaps, whole))
+    assert found.history == expected.history
 
 
 def test_bad_files_are_listed_and_no_good_one_is_an_error(speech, tmp_path):

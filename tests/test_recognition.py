@@ -9,6 +9,7 @@ import soundfile
 from speechgmm.errors import InputError
 from speechgmm.features.extract import FeatureExtractor
 from speechgmm.manifest import Segment, Utterance
+from speechgmm.metrics.sequences import ErrorCounts
 from speechgmm.phones.hmm_training import HmmSettings
 from speechgmm.phones.label_files import read_labels, write_labels
 from speechgmm.phones.lexicon import Lexicon
@@ -229,6 +230,36 @@ def test_missing_words_are_all_named_before_any_audio_is_read(recogniser, speech
         align_utterances(recogniser, strange)
 
 
+def test_pronunciations_with_phones_that_training_never_had_are_left_out(recogniser, speech):
+    more = LEXICON.extended({"see": "ZH IY", "ma": ["M", "OY"]})
+    plain = align_utterances(recogniser, speech[8:], LEXICON)
+    assert align_utterances(recogniser, speech[8:], more).alignments == plain.alignments
+
+
+def test_words_that_training_never_had_the_phones_of_are_all_named_before_any_audio_is_read(
+    recogniser, speech
+):
+    gone = [replace(one, audio=one.audio.with_name("gone.wav")) for one in speech[:3]]
+    strange = [
+        replace(one, labels={"text": text}, segments={})
+        for one, text in zip(gone, ("toy ma", "ma zhe toy", "see"), strict=True)
+    ]
+    more = LEXICON.extended({"toy": "T OY", "zhe": "ZH IY"}).extended({"zhe": "ZH AA"})
+    with pytest.raises(
+        InputError,
+        match=r"^2 of 4 words cannot be said without phones that were never heard in training: 'OY', 'T', 'ZH'; "
+        r"train on (?s:.)*\(`extended`(?s:.)*:\n  'toy': T OY\n  'zhe': ZH IY or ZH AA$",
+    ):
+        align_utterances(recogniser, strange, more)
+
+
+def test_a_long_list_of_such_words_is_cut_in_the_message(recogniser, speech):
+    words = [f"toy{number:02d}" for number in range(60)]
+    given = replace(speech[0], labels={"text": " ".join(words)}, segments={})
+    with pytest.raises(InputError, match=r"^60 of 60 words(?s:.)*\n  'toy49': T OY\n  and 10 more$"):
+        align_utterances(recogniser, [given], LEXICON.extended(dict.fromkeys(words, "T OY")))
+
+
 def test_utterances_that_cannot_be_aligned_stop_no_other(recogniser, speech, bad):
     silent = [replace(one, labels={"text": "see"}) for one in bad]
     strange = replace(speech[8], segments={}, labels={"phones": "SIL ZH SIL"})
@@ -268,6 +299,14 @@ def timed(phones, late=0.0):
         Segment(0.1 * i + late * (i > 0), 0.1 * (i + 1) + late, phone)
         for i, phone in enumerate(phones.split())
     ]
+
+
+def test_silences_that_become_one_are_one_in_strings_as_in_segments():
+    segments = (Segment(0.0, 0.1, "h#"), Segment(0.1, 0.2, "pau"), Segment(0.2, 0.3, "aa"))
+    string = Utterance("a", "a.wav", labels={"phones": "h# pau aa aa"})
+    found = [(*segments, Segment(0.3, 0.4, "aa"))]
+    result = evaluate_recognition([string], found, mapping=phone_map("timit61", "timit39"))
+    assert result.counts_with_silence == ErrorCounts(3, 3)
 
 
 def test_errors_are_counted_with_silence_and_without():

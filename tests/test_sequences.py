@@ -1,6 +1,7 @@
 """Edits, error rates and their intervals, boundaries and confusions: by hand, by a slow twin, by another library."""
 
 import time
+import tracemalloc
 from dataclasses import dataclass
 from itertools import product
 
@@ -156,6 +157,18 @@ def test_speed():
     start = time.perf_counter()
     edit_alignment(long, heard)
     assert time.perf_counter() - start < 0.5
+
+
+def test_counts_of_long_strings_take_no_table():
+    (long,), (heard,) = random_strings(1, 1500)
+    tracemalloc.start()
+    try:
+        error_counts([long], [heard])
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # The table of all pairs takes 18 MB; a row of it for each label and what a few rows take is far less.
+    assert peak < 4e6
 
 
 def test_counts_add():

@@ -9,7 +9,8 @@ from speechgmm.phones.hmm_training import HmmSettings
 from speechgmm.phones.word_classifier import WordClassifier, train_words
 from tests import naive_hmm
 
-QUICK = HmmSettings(n_components=2, start_iterations=2, last_iterations=2)
+# Few frames for each Gaussian, so that every state has two of them, as hmmlearn needs.
+QUICK = HmmSettings(n_components=2, start_iterations=2, last_iterations=2, frames_per_component=10.0)
 
 
 def spoken(word, seed, n_frames=18):

@@ -114,7 +114,9 @@ def edit_alignment(reference: Labels, hypothesis: Labels) -> EditAlignment:
             "looked at (give utterances one by one)"
         )
     codes = _codes(reference, hypothesis)
-    table = np.array(list(_gains(*codes)))
+    table = np.empty((n + 1, m + 1), np.int64)
+    for number, row in enumerate(_gains(*codes)):
+        table[number] = row
     true, found = (one.tolist() for one in codes)
     gains = _gains_of_pairs(n, m)
     pairs: list[tuple[int | None, int | None]] = []
@@ -157,8 +159,9 @@ def utterance_error_counts(references: Sequence[Labels], hypotheses: Sequence[La
         )
     counts = []
     for reference, hypothesis in zip(references, hypotheses, strict=True):
-        *_, last = _gains(*_codes(reference, hypothesis))
-        counts.append(_counts(len(reference), len(hypothesis), last[-1]))
+        for row in _gains(*_codes(reference, hypothesis)):  # noqa: B007 (only the last is kept: they are many)
+            pass
+        counts.append(_counts(len(reference), len(hypothesis), row[-1]))
     return counts
 
 

@@ -58,7 +58,7 @@ def align_frames(
     frames : (n_frames, n_features)
     transcript : sequence of Step
     beam : float
-        In nats.
+        States further behind the best one of their frame are given up, in nats.
 
     Raises
     ------

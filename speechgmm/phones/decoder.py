@@ -54,7 +54,7 @@ def decode(hmms: HmmSet, network: Network, scores: Float32s, beam: float = DECOD
     scores : (n_frames, n_mixtures) float32
         From `speechgmm.phones.passes.log_likelihoods`.
     beam : float
-        What lies so many nats below the best of its frame is given up; infinity keeps all.
+        States further behind the best one of their frame are given up, in nats; infinity keeps all.
 
     Raises
     ------

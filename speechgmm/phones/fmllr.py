@@ -139,7 +139,7 @@ def fmllr_prior(
     """The statistics to be expected of frames that the mixtures themselves produce, with nothing to adapt.
 
     Their best transform is the identity, so with them added to a speaker's statistics, the transform of a speaker
-    with few frames stays near it.
+    with few frames stays near it: `adapted_to` adds them before it estimates.
 
     Parameters
     ----------

@@ -16,12 +16,12 @@ Int64s = NDArray[np.int64]
 
 
 class Step(NamedTuple):
-    """One place of a transcript.
+    """One place of a transcript: a word, a phone or a silence, in any of the ways it may be said.
 
     Parameters
     ----------
     alternatives : tuple of tuple of str
-        Strings of units that may stand here, all as probable; an empty one lets the place be skipped.
+        Strings of units (phones) that may stand here, all as probable; an empty one lets the place be skipped.
     word : str
         What the alternatives pronounce; empty for silence, and where only phones are known.
     """

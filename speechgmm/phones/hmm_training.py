@@ -44,7 +44,8 @@ class HmmSettings:
     Parameters
     ----------
     n_components : int
-        Gaussians that a mixture may reach.
+        Gaussians that a mixture may reach. It grows by splitting, to 2, 4, 8 and so on, where `frames_per_component`
+        lets it.
     method : {"viterbi", "baum_welch"}
         Whether the best path counts alone, or all paths.
     start_iterations : int
@@ -54,11 +55,11 @@ class HmmSettings:
     last_iterations : int
         Re-estimations at the end.
     frames_per_component : float
-        A mixture does not grow beyond one Gaussian for so many frames.
+        A mixture does not grow beyond one Gaussian for so many of its frames, whatever `n_components` allows.
     variance_floor : float
         As a fraction of the variance of all frames.
     beam : float
-        In nats: states further behind the best one are given up.
+        States further behind the best one of their frame are given up, in nats.
     seed : int
     """
 

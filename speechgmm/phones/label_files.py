@@ -134,7 +134,8 @@ def read_labels(
     path : str or Path
         A file, or a folder with files of the form at any depth.
     form : {"auto", "tsv", "timit", "htk", "textgrid", "ctm"}
-        See the top of this module; "auto" goes by the suffixes of the files.
+        Tables of a corpus (tsv), TIMIT's .phn and .wrd, HTK's .lab, .rec and .mlf, Praat's TextGrids, or NIST's and
+        Kaldi's .ctm; "auto" goes by the suffixes of the files.
     sample_rate : float, optional
         Of the audio, for the form "timit"; without it 16000 Hz, which TIMIT has.
     tier : str
@@ -242,7 +243,8 @@ def write_labels(
         for each utterance. In the forms "timit", "htk" and "textgrid" the form's suffix takes the place of an
         audio file's in the name.
     form : {"tsv", "timit", "htk", "textgrid", "ctm"}
-        Files of the form "timit" hold times to the nearest sample, those of "htk" to 100 ns, others as they are.
+        A table of the corpus (tsv), TIMIT's .phn and .wrd, HTK's .lab or .mlf, Praat's TextGrids, or NIST's and
+        Kaldi's .ctm. The form "timit" holds times to the nearest sample, "htk" to 100 ns, the others as they are.
     sample_rate : float, optional
         Of the audio, for the form "timit"; without it 16000 Hz.
     tier : str

@@ -81,7 +81,9 @@ def _merged(segments: Iterable[Segment], labels: Collection[str]) -> tuple[Segme
     return tuple(merged)
 
 
-def filled(segments: Iterable[Segment], duration: float, silence: str = "SIL") -> tuple[Segment, ...]:
+def filled(
+    segments: Iterable[Segment], duration: float, silence: str = "SIL", least: float = OVERLAP_TOLERANCE
+) -> tuple[Segment, ...]:
     """Segments without gaps: what is between them, before and after becomes silence.
 
     Parameters
@@ -91,16 +93,18 @@ def filled(segments: Iterable[Segment], duration: float, silence: str = "SIL") -
     duration : float
         Of the utterance, in seconds.
     silence : str
-        The label of gaps. A gap beside a silence becomes part of it. Gaps of up to 1 ms are rounding, and stay.
+        The label of gaps. A gap beside a silence becomes part of it.
+    least : float
+        Gaps of up to so many seconds stay. By default 1 ms, which is rounding.
     """
     whole: list[Segment] = []
     latest = 0.0
     for segment in segments:
-        if segment.start > latest + OVERLAP_TOLERANCE:
+        if segment.start > latest + least:
             whole.append(Segment(latest, segment.start, silence))
         whole.append(segment)
         latest = segment.end
-    if duration > latest + OVERLAP_TOLERANCE:
+    if duration > latest + least:
         whole.append(Segment(latest, duration, silence))
     return _merged(whole, {silence})
 

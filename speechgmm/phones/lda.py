@@ -50,7 +50,7 @@ class ClassStatistics:
 
 @one_blas_thread()
 def class_statistics(frames: ArrayLike, labels: ArrayLike, n_classes: int) -> ClassStatistics:
-    """Sum up frames by class.
+    """Sum up frames by class, for `estimate_lda`; in `train_recogniser` classes are states of the first alignment.
 
     Parameters
     ----------

@@ -26,7 +26,8 @@ _PHONE = re.compile("[^\\s#\x00-\x1f\x7f\ud800-\udfff][^\\s\x00-\x1f\x7f\ud800-\
 _WORD = re.compile("(?!;;;)" + _PHONE.pattern)
 _VARIANT = re.compile(r"(.+)\(\d+\)")
 _APOSTROPHES = str.maketrans("’‘ʼ`", "''''")
-_LISTED = 50
+# Words that a message names; of more it says how many there are.
+LISTED = 50
 
 
 @dataclass(frozen=True)
@@ -121,13 +122,13 @@ class Lexicon:
         keys = [self._key(word) for word in words]
         if None in keys:
             missing = self.missing_words(words)
-            lines = [str(word) for word in missing[:_LISTED]]
-            if len(missing) > _LISTED:
-                lines.append(f"and {len(missing) - _LISTED} more")
+            lines = [str(word) for word in missing[:LISTED]]
+            if len(missing) > LISTED:
+                lines.append(f"and {len(missing) - LISTED} more")
             raise InputError(
                 f"{len(missing)} of {len(set(map(normalised_word, words)))} words are not in the lexicon, "
-                f"which has {len(self)}; add them with `extended`, and write numbers as words:\n  "
-                + "\n  ".join(lines)
+                f"which has {len(self)}; add them with `extended` (on the command line with another "
+                "`--lexicon FILE`), and write numbers as words:\n  " + "\n  ".join(lines)
             )
         return [self.entries[key] for key in keys if key is not None]
 

@@ -21,7 +21,7 @@ class LoopWeights:
     language_model : float >= 0
         Its log-probabilities are multiplied by this.
     insertion : float
-        Added for every unit, in nats: negative values make strings shorter.
+        Added for every unit, in nats: positive values make strings longer, negative ones shorter.
     """
 
     language_model: float = 1.0
@@ -66,7 +66,7 @@ class Network:
 
 
 def phone_loop(hmms: HmmSet, language_model: NgramModel, weights: LoopWeights | None = None) -> Network:
-    """The loop of all units that a language model knows.
+    """The loop of all units that a language model knows: what `PhoneRecogniser.recognise` searches through.
 
     An instance is a unit after the order - 2 units before it, so that a bigram needs one of each unit and a trigram
     one of each pair.

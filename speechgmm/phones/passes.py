@@ -13,6 +13,8 @@ from speechgmm.phones.hmm import HmmSet
 
 # States whose forward score lies so many nats below the best one of their frame are given up.
 BEAM = 250.0
+# Where no path is left in the beam, all states of all frames are kept, if they are not more than these: 2 GB.
+MOST_KEPT = 2**28
 # Posteriors of states below this count for nothing.
 LEAST_POSTERIOR = 1e-6
 
@@ -87,26 +89,27 @@ def occupancy(hmms: HmmSet, graph: Graph, scores: Float32s, beam: float = BEAM) 
     scores : (n_frames, n_mixtures) float32
         From `log_likelihoods`.
     beam : float
-        In nats; infinity keeps all states.
+        States further behind the best one of their frame are given up, in nats; infinity keeps all.
 
     Raises
     ------
     AlignmentError
-        If the utterance is too short for what it says, or no path has a likelihood.
+        If the utterance is too short for what it says, or no path has a likelihood, or none is left in the beam and the
+        utterance is too long to go without one.
 
     References
     ----------
     Rabiner (1989), A tutorial on hidden Markov models, Proc. IEEE 77, equations 19 to 27 and 40.
     """
     _require_frames(graph, scores)
-    for width in (beam, np.inf):
+    for width in _widths(beam, graph, scores):
         stays = np.zeros(len(hmms.mixtures))
         total, rows, pdfs, weights = _kernels().forward_backward(
             scores, *_arcs(hmms, graph), _finite(width), LEAST_POSTERIOR, stays
         )
         if total > _kernels().NO_PATH:
             return Occupancy(total, rows, pdfs, weights, stays)
-    raise _no_path()
+    raise _no_path(beam, graph, scores)
 
 
 def best_path(hmms: HmmSet, graph: Graph, scores: Float32s, beam: float = BEAM) -> Path:
@@ -118,11 +121,11 @@ def best_path(hmms: HmmSet, graph: Graph, scores: Float32s, beam: float = BEAM) 
     """
     _require_frames(graph, scores)
     states = np.empty(len(scores), np.int32)
-    for width in (beam, np.inf):
+    for width in _widths(beam, graph, scores):
         total = _kernels().viterbi(scores, *_arcs(hmms, graph), _finite(width), states)
         if total > _kernels().NO_PATH:
             return Path(total, states)
-    raise _no_path()
+    raise _no_path(beam, graph, scores)
 
 
 def path_occupancy(hmms: HmmSet, graph: Graph, path: Path) -> Occupancy:
@@ -196,7 +199,17 @@ def _too_short(n_frames: int, least: int) -> AlignmentError:
     )
 
 
-def _no_path() -> AlignmentError:
+def _widths(beam: float, graph: Graph, scores: Float32s) -> tuple[float, ...]:
+    """The beams to try, one after the other."""
+    return (beam, np.inf) if len(scores) * len(graph.pdfs) <= MOST_KEPT else (beam,)
+
+
+def _no_path(beam: float, graph: Graph, scores: Float32s) -> AlignmentError:
+    if len(_widths(beam, graph, scores)) == 1:
+        return AlignmentError(
+            f"no path through {len(graph.pdfs)} states is left in a beam of {beam:g} nats, and {len(scores)} frames "
+            "are too many to go without (the transcript of another utterance? Else cut it, or take a wider beam)"
+        )
     return AlignmentError(
         "the frames are so unlike what the transcript says that no path has a likelihood (another utterance's?)"
     )

@@ -91,11 +91,13 @@ class PhoneSet:
 
 @cache
 def phone_set(name: str) -> PhoneSet:
-    """A phone set by name; see the top of this module.
+    """A phone set by name.
 
     Parameters
     ----------
     name : {"timit61", "timit48", "timit39", "arpabet", "arpabet_stress"}
+        TIMIT's own labels, the two sets of Lee and Hon that they are folded into, or the 39 phones of the CMU
+        dictionary and a silence, without stress or with it.
 
     Raises
     ------

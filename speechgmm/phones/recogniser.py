@@ -63,7 +63,10 @@ class Alignment(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class PhoneRecogniser:
-    """What `train_recogniser` makes.
+    """HMMs, front end and language model that turn the frames of an utterance into phones, or align it with a text.
+
+    `train_recogniser` makes one, `load` reads one. `recognise_utterances` and `align_utterances` take audio; its own
+    methods take frames.
 
     Parameters
     ----------
@@ -146,16 +149,16 @@ class PhoneRecogniser:
     def recognise(
         self, frames: Floats, *, confidence: bool = False, beam: float = DECODING_BEAM
     ) -> Recognition:
-        """The most probable phones of an utterance.
+        """The most probable phones of an utterance; `recognise_utterances` does this for many, from their audio.
 
         Parameters
         ----------
         frames : (n_frames, n_features)
-            As `features` makes them.
+            As `FeatureExtractor(recogniser.features)` makes them.
         confidence : bool
             Whether to say how sure each phone is; that takes several times as long.
         beam : float
-            In nats.
+            States further behind the best one of their frame are given up, in nats.
 
         Raises
         ------
@@ -172,16 +175,16 @@ class PhoneRecogniser:
         return Recognition(self._found(decoded), sure, decoded.score)
 
     def align(self, frames: Floats, transcript: Sequence[Step], beam: float = BEAM) -> Alignment:
-        """When the phones and words of a transcript are said.
+        """When the phones and words of a transcript are said; `align_utterances` does this for many, from their audio.
 
         Parameters
         ----------
         frames : (n_frames, n_features)
-            As `features` makes them.
+            As `FeatureExtractor(recogniser.features)` makes them.
         transcript : sequence of Step
             Such as `speechgmm.phones.transcripts.transcripts_of` makes.
         beam : float
-            In nats.
+            States further behind the best one of their frame are given up, in nats.
 
         Raises
         ------

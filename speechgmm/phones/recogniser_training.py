@@ -24,7 +24,7 @@ from speechgmm.phones.network import LoopWeights
 from speechgmm.phones.occupied_frames import Aligned
 from speechgmm.phones.passes import Path
 from speechgmm.phones.recogniser import PhoneRecogniser
-from speechgmm.phones.transcripts import Said, transcripts_of
+from speechgmm.phones.transcripts import Said, phones_of, transcripts_of
 from speechgmm.settings import require_numbers, settings_from_table
 from speechgmm.training_frames import checked_frames, usable_frames
 from speechgmm.version import __version__
@@ -50,16 +50,19 @@ class RecogniserSettings:
     silence : str
         The phone of silence.
     silence_states : int
+        Of the phone of silence, in place of `n_states`.
     order : int
         Of the language model: 2 for bigrams.
     smoothing : {"witten_bell", "kneser_ney"}
         Of the language model.
     context : int
-        Frames to either side whose cepstra are joined and transformed; 0 leaves frames as they are.
+        Frames to either side whose cepstra are joined with those of each frame, and transformed by linear discriminant
+        analysis (LDA); 0 leaves frames as they are. Cepstra are joined without their deltas, which serve the first
+        alignment alone.
     n_dimensions : int
         Values a frame has after that.
     semi_tied : int
-        Rounds of the semi-tied covariance transform after the discriminant analysis.
+        Rounds of the semi-tied covariance transform after LDA.
     language_model_weight, insertion : float
         In recognition, see `LoopWeights`, until `tune_weights` finds better ones.
     """
@@ -130,15 +133,7 @@ class Material:
     @property
     def phones(self) -> list[str]:
         """All phones that may be said, sorted."""
-        return sorted(
-            {
-                phone
-                for one in self.said
-                for step in one.steps
-                for units in step.alternatives
-                for phone in units
-            }
-        )
+        return phones_of(self.said)
 
 
 def train_recogniser(
@@ -151,10 +146,12 @@ def train_recogniser(
     n_jobs: int = 1,
     progress: Progress = no_progress,
 ) -> RecogniserTraining:
-    """Train a phone recogniser.
+    """Train a phone recogniser: one HMM for each phone, the front end before them, and a language model of phones.
 
-    Utterances with segments of the tier "phones" give the HMMs their first guess; others are divided evenly. See
-    `speechgmm.phones.transcripts.transcripts_of` for what an utterance may have.
+    Half an hour of speech is a beginning. Utterances with segments of the tier "phones" give the HMMs their first
+    guess; others, with a label "phones" or "text", are divided evenly. See
+    `speechgmm.phones.transcripts.transcripts_of`. The weights of the language model are those of the settings, until
+    `tune_weights` finds better ones on other utterances.
 
     Parameters
     ----------
@@ -178,6 +175,16 @@ def train_recogniser(
     ------
     InputError
         If no utterance can be used, nothing is known of one, or words are not in the lexicon.
+
+    Warns
+    -----
+    SpeechGMMWarning
+        If segments leave out more than 5 % of the speech: gaps are not taken for silence.
+
+    Examples
+    --------
+    >>> training = train_recogniser(read_manifest("sentences.jsonl"), lexicon=pocketsphinx_lexicon(), n_jobs=-1)
+    >>> training.recogniser.save("phones.safetensors")
     """
     settings, hmm = settings or RecogniserSettings(), hmm or HmmSettings()
     if not isinstance(features, FeatureConfig):
@@ -206,8 +213,9 @@ def train_on_material(
     n_states = dict.fromkeys({*material.phones, settings.silence}, settings.n_states)
     n_states[settings.silence] = settings.silence_states
     n_states = dict(sorted(n_states.items()))
-    # What the language model cannot be of shows before the long work.
+    # What the language model and the front end cannot be of shows before the long work.
     require_order(settings.order, len(checked_vocabulary(tuple(n_states))))
+    _require_dimensions(settings, sum(n_states.values()), features.n_statics)
     front_end, training, strings = _train(material, features, settings, n_states, hmm, n_jobs, progress)
     language_model = train_ngrams(strings, settings.order, settings.smoothing, tuple(n_states))
     recogniser = PhoneRecogniser(
@@ -230,6 +238,16 @@ def train_on_material(
         Problem(material.utterances[number].id, message) for number, message in training.failures
     )
     return RecogniserTraining(recogniser, training.history, problems)
+
+
+def _require_dimensions(settings: RecogniserSettings, n_states: int, n_statics: int) -> None:
+    """Refuse more dimensions than linear discriminant analysis can find."""
+    most = min(n_states - 1, n_statics * (2 * settings.context + 1))
+    if settings.context and settings.n_dimensions > most:
+        raise InputError(
+            f"recogniser setting `n_dimensions` is {settings.n_dimensions}; {n_states} states of phones and "
+            f"{n_statics} values a frame give at most {most} (few phones? Choose fewer dimensions, or `context` = 0)"
+        )
 
 
 def _train(

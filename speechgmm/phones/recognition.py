@@ -25,7 +25,7 @@ from speechgmm.phones.lexicon import Lexicon
 from speechgmm.phones.phone_sets import PhoneMap, map_phones
 from speechgmm.phones.recogniser import Alignment, PhoneRecogniser, Recognition
 from speechgmm.phones.speaker_adaptation import adapted_to
-from speechgmm.phones.transcripts import PHONES, TEXT, transcripts_of
+from speechgmm.phones.transcripts import PHONES, alignable
 
 WORDS = "words"
 # How near boundaries are to count as found, in seconds.
@@ -36,7 +36,7 @@ Found = TypeVar("Found")
 
 @dataclass(frozen=True, eq=False)
 class RecognitionRun:
-    """What was recognised.
+    """The phones that were recognised in many utterances, and why others could not be used.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ class RecognitionRun:
 
 @dataclass(frozen=True, eq=False)
 class AlignmentRun:
-    """When phones and words are said.
+    """When the phones and words of many utterances are said, and why others could not be aligned.
 
     Parameters
     ----------
@@ -147,8 +147,9 @@ def align_utterances(
         With distinct ids.
     lexicon : Lexicon, optional
         With it the words of utterances that have a label "text" are aligned, in any of their pronunciations, with
-        silence between them or not. Other utterances, and all without a lexicon, are aligned with their phones: the
-        segments "phones", whose times are left aside, or the label "phones".
+        silence between them or not; pronunciations with phones that the recogniser lacks are left out. Other
+        utterances, and all without a lexicon, are aligned with their phones: the segments "phones", whose times are
+        left aside, or the label "phones".
     n_jobs : int
         Workers; the alignments do not depend on it.
     progress : callable
@@ -156,12 +157,11 @@ def align_utterances(
     Raises
     ------
     InputError
-        If ids occur twice, nothing is known of what utterances say, or words are not in the lexicon: all are
-        listed, before any work.
+        If ids occur twice, nothing is known of what utterances say, or words are not in the lexicon or have only
+        pronunciations with phones that the recogniser lacks: all are listed, before any work.
     """
     _require_distinct(utterances)
-    asked = utterances if lexicon is None else [_by_words(one) for one in utterances]
-    said = transcripts_of(asked, recogniser.silence, lexicon)
+    said = alignable(utterances, recogniser.phones, recogniser.silence, lexicon)
     steps = {one.id: own.steps for one, own in zip(utterances, said, strict=True)}
     with one_blas_thread():
         extraction = FeatureExtractor(recogniser.features).extract(utterances, n_jobs, progress)
@@ -253,23 +253,23 @@ def evaluate_recognition(
     hypotheses : sequence of sequences of Segment
         The phones of each utterance.
     silences : collection of str
-        Phones that the usual error rate leaves out, after the mapping.
+        Phones that the usual error rate leaves out, after the mapping; without it `SIL` and `sil`.
     mapping : mapping of str to str or None, optional
         Such as `phone_map("timit48", "timit39")`, for both sides.
     group : str
         A label. Its values are drawn anew for the interval; where they are fewer than 10, or utterances have none,
         utterances are.
     shift : float
-        In seconds, added to the times of hypotheses before boundaries are compared: tools do not agree on what they
-        count from.
+        In seconds, added to the times of hypotheses before boundaries are compared; usually a few thousandths. Here
+        times are those of the audio itself; labels of tools that count from where windows begin lie early.
     seed : int >= 0
         Of the interval.
 
     Raises
     ------
     InputError
-        If there are not as many of both, a reference has no phones or none but silence, or phones are not in the
-        mapping.
+        If there are not as many of both, a reference says nothing of phones, none of them has any but silence, or
+        phones are not in the mapping.
     """
     silences = frozenset(silences)
     if len(references) != len(hypotheses) or not len(references):
@@ -311,7 +311,15 @@ def _reference_phones(utterance: Utterance, mapping: PhoneMap | None, silences: 
     if PHONES in utterance.segments:
         return [segment.label for segment in _timed(utterance, mapping, silences)]
     phones = phone_string(utterance)
-    return list(phones) if mapping is None else map_phones(phones, mapping)
+    if mapping is None:
+        return list(phones)
+    folded = map_phones(phones, mapping)
+    # Silences next to each other are one, as in segments.
+    return [
+        phone
+        for before, phone in zip([None, *folded], folded, strict=False)
+        if phone != before or phone not in silences
+    ]
 
 
 def _shifted(segments: Sequence[Segment], shift: float) -> list[Segment]:
@@ -362,15 +370,6 @@ def _adapted(
             recognisers[value] = recogniser
         progress("adapting", done, len(frames))
     return recognisers
-
-
-def _by_words(utterance: Utterance) -> Utterance:
-    """The utterance without its phones, if it has a text."""
-    if TEXT not in utterance.labels:
-        return utterance
-    segments = {tier: own for tier, own in utterance.segments.items() if tier != PHONES}
-    labels = {name: value for name, value in utterance.labels.items() if name != PHONES}
-    return replace(utterance, segments=segments, labels=labels)
 
 
 def _placed(

@@ -33,7 +33,7 @@ Utterances = Sequence[Sequence[Segment]]
 
 @dataclass(frozen=True, eq=False)
 class SegmentClassifier:
-    """What `train_segment_classifier` makes.
+    """Mixtures of each phone that say which one a segment with known boundaries is; from `train_segment_classifier`.
 
     Attributes
     ----------

@@ -193,7 +193,8 @@ def estimate_mllt(
     """The matrix after which the diagonal covariances of all components together explain frames best.
 
     Variances given the matrix, and each row of the matrix given variances and the other rows, are updated in turn to
-    the best there is, so the objective never falls.
+    the best there is, so the objective never falls. `train_recogniser` does this after the discriminant analysis, in
+    each of its `semi_tied` rounds.
 
     Parameters
     ----------

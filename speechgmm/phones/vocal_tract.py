@@ -1,12 +1,13 @@
 """Normalisation of vocal tract length: filters are moved down or up until a voice sounds like those in training."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
-from speechgmm.errors import InputError
+from speechgmm.errors import InputError, SpeechGMMWarning
 from speechgmm.features.config import FeatureConfig
 from speechgmm.features.extract import Extraction, FeatureExtractor
 from speechgmm.manifest import Utterance
@@ -18,7 +19,7 @@ WARPS = (0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15)
 
 
 class Voice(NamedTuple):
-    """A voice as it is most like those in training.
+    """The frames of a speaker, made so that the voice is most like those in training.
 
     Parameters
     ----------
@@ -49,12 +50,31 @@ def warped(features: FeatureConfig, warp: float) -> FeatureConfig:
     if not 0 < warp < np.inf:
         raise InputError(f"`warp` is {warp}; it must be a factor above 0")
     high = features.upper_edge
-    if warp * high > features.sample_rate / 2:
+    if _leads_too_high(features, warp):
         raise InputError(
             f"filters up to {high:g} Hz cannot be moved by {warp:g}: they would end above "
             f"{features.sample_rate / 2:g} Hz, half the sample rate (choose a lower `high_frequency`)"
         )
     return replace(features, low_frequency=warp * features.low_frequency, high_frequency=warp * high)
+
+
+def _leads_too_high(features: FeatureConfig, warp: float) -> bool:
+    return warp * features.upper_edge > features.sample_rate / 2
+
+
+def _possible(features: FeatureConfig, warps: Sequence[float]) -> Sequence[float]:
+    """The warps under which filters stay below half the sample rate; all where there is none, to be refused."""
+    beyond = [warp for warp in warps if _leads_too_high(features, warp)]
+    if not beyond or len(beyond) == len(warps):
+        return warps
+    warnings.warn(
+        f"filters up to {features.upper_edge:g} Hz cannot be moved by {', '.join(f'{warp:g}' for warp in beyond)}: "
+        f"they would end above {features.sample_rate / 2:g} Hz, half the sample rate; to try these as well, train the "
+        "recogniser with a lower `high_frequency`",
+        SpeechGMMWarning,
+        stacklevel=3,
+    )
+    return [warp for warp in warps if warp not in beyond]
 
 
 def fitting_voice(
@@ -72,6 +92,9 @@ def fitting_voice(
     utterances : sequence of Utterance
         All of the speaker.
     warps : sequence of float
+        Those that lead beyond half the sample rate are left out with a warning: filters that end there, as they do
+        where nothing else is asked for, can be moved down alone. Train with a lower `high_frequency`, such as 6900
+        Hz at 16 kHz, to have all of `WARPS`.
     n_jobs : int
         Threads; the result does not depend on it.
     normalised : callable, optional
@@ -81,10 +104,11 @@ def fitting_voice(
     Raises
     ------
     InputError
-        If no utterance can be read or is long enough for a phone, or a warp leads beyond half the sample rate.
+        If no utterance can be read or is long enough for a phone, or all warps lead beyond half the sample rate.
     """
     if not len(warps):
         raise InputError("`warps` is empty; one factor at least is needed")
+    warps = _possible(recogniser.features, warps)
     # A warp that cannot be shows before the long work.
     configs = [warped(recogniser.features, warp) for warp in warps]
     least = min(map(len, recogniser.hmms.states))

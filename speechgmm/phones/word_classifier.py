@@ -19,7 +19,7 @@ from speechgmm.training_frames import checked_frames
 
 @dataclass(frozen=True, eq=False)
 class WordClassifier:
-    """What `train_words` makes.
+    """One HMM for each word, that say which one an utterance is; from `train_words`.
 
     Parameters
     ----------

@@ -259,7 +259,7 @@ def _graph(hmms: Any, digit: str) -> Any:
 def main() -> None:
     parts = {"training": training, "recognition": recognition, "words": words}
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("parts", nargs="*", choices=[*parts, []], help="which parts to run; all without any")
+    parser.add_argument("parts", nargs="*", help=f"of {', '.join(parts)}; all by default")
     for name in parser.parse_args().parts or parts:
         start = time.perf_counter()
         parts[name]()
