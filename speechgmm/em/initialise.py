@@ -224,7 +224,7 @@ def _grown(mixture: Mixture, sample: "_Sample", n_components: int, iterations: i
         raise InputError(f"`iterations` is {iterations}; it must be 1 or more")
     wanted = min(int(n_components), len(_first_of_equals(sample.frames)))
     if wanted < n_components:
-        _warn_of_few(n_components, wanted)
+        _warn_of_few(n_components, wanted, stacklevel=4)
     points = sample.points()
     while mixture.n_components < wanted:
         target = min(2 * mixture.n_components, wanted)
@@ -232,7 +232,7 @@ def _grown(mixture: Mixture, sample: "_Sample", n_components: int, iterations: i
         larger = _split_heaviest(mixture, target - mixture.n_components, head, sample)
         larger = sample.improve(larger, LLOYD_SAMPLE * target, iterations)
         if larger.n_components <= mixture.n_components:
-            _warn_of_few(n_components, larger.n_components)
+            _warn_of_few(n_components, larger.n_components, stacklevel=4)
             break
         mixture = larger
     return mixture
@@ -294,12 +294,12 @@ def _check_numbers(n_components: int, seed: int, variance_floor: Float64s | floa
         )
 
 
-def _warn_of_few(asked: int, found: int) -> None:
+def _warn_of_few(asked: int, found: int, stacklevel: int = 3) -> None:
     warnings.warn(
         f"{asked} components asked for, but only {found} distinct frames found: {found} components are used "
         "(frames closer than about a thousandth of a deviation count as one)",
         SpeechGMMWarning,
-        stacklevel=3,
+        stacklevel=stacklevel,
     )
 
 

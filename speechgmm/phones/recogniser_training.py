@@ -176,11 +176,6 @@ def train_recogniser(
     InputError
         If no utterance can be used, nothing is known of one, or words are not in the lexicon.
 
-    Warns
-    -----
-    SpeechGMMWarning
-        If segments leave out more than 5 % of the speech: gaps are not taken for silence.
-
     Examples
     --------
     >>> training = train_recogniser(read_manifest("sentences.jsonl"), lexicon=pocketsphinx_lexicon(), n_jobs=-1)
